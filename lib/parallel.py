@@ -1,4 +1,4 @@
-"""Work in threads beside the caller's: in order, with few results in memory, and without work left after an error.
+"""Work in threads other than the caller's: in order, with few results in memory, and without work left after an error.
 
 Threads shorten only what waits, or releases the interpreter's lock: files, pipes, numpy, torch.
 """

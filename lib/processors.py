@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 # Iterations that an idle OpenMP thread spins before it sleeps. By default it is 30 billion where there are as many
-# threads as processors: beside another process each slice then takes ten times as long (docs/decisions/0050).
+# threads as processors: next to another process each slice then takes ten times as long (docs/decisions/0050).
 SPIN_COUNT = 1_000
 SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # the user's own setting of either is kept
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
@@ -72,14 +72,15 @@ def yield_processors() -> None:
             Path("/proc/self/autogroup").write_text(str(BACKGROUND_NICENESS))
 
 
-def end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int, *, by: signal.Signals = signal.SIGKILL) -> None:
     """End this process when its parent ends, and leave Ctrl-C to the parent; the former on Linux only.
 
     Args:
         parent: Process ID of the parent, which may have ended already.
+        by: The signal that ends this process; a program that has to clean up needs SIGTERM.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by))
         if os.getppid() != parent:
             os._exit(1)

@@ -47,7 +47,7 @@ def main() -> int:
 def _draw(histories: dict[str, list[EpochRecord]], out: Path, *, note: str) -> None:
     figure = Figure(figsize=(10, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    colours = mpl.colormaps["tab10"]
+    colours = mpl.colormaps["okabe_ito"]
     for axis, (name, label) in zip(figure.subplots(2, 2).flat, METRICS.items(), strict=True):
         for index, (title, history) in enumerate(histories.items()):
             epochs = [record.epoch for record in history]

@@ -116,7 +116,7 @@ def _prepare_folders(app: CT2PETApp) -> None:
 
 
 def _start_dicom_jobs(app: CT2PETApp) -> None:
-    """Synthesise what the rules of a DICOM node ask for, if one runs beside this server.
+    """Synthesise what the rules of a DICOM node request, if one runs with this server.
 
     Raises:
         CT2PETError: Invalid settings, or the queue cannot be used.

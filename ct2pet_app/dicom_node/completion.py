@@ -63,14 +63,14 @@ class Completion:
             self._write("series_waits", series, instances=series.instances, reason=reason)
 
     def _missing(self, series: ReceivedSeries) -> str:
-        """Return why a series is not complete, as its sender says; empty if it is, or the sender is not to be asked."""
+        """Return why a series is not complete, as its sender says; empty if it is, or the sender is not queried."""
         sender = self._settings.sender(series.aet)
         if sender is None or not sender.confirm_count:
             return ""
         try:
             expected = self._count(series.aet, series.study_uid, series.uid)
         except RemoteError as error:
-            return f"its sender cannot be asked for the number of instances ({error})"
+            return f"its sender does not answer how many instances it has ({error})"
         if expected is None or expected <= series.instances:
             return ""
         return f"{series.instances} of {expected} instances have arrived"

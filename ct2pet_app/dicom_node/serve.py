@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -27,11 +27,11 @@ from ct2pet_app.errors import SettingsError
 from ct2pet_app.validation import BoundaryModel, validated
 from lib.dicom.network.tls import client_context
 from lib.errors import CT2PETError
+from lib.processors import end_with_parent
 
 NODE_PROGRAM = Path(__file__).resolve().with_name("node_main.py")
 NODE_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")  # the server's have secrets among them
 INVALID = 2
-PR_SET_PDEATHSIG = 1
 CHECK_INTERVAL_S = 0.2
 STABLE_AFTER_S = 60.0  # a process that runs so long is restarted at once
 MAX_PAUSE_S = 30.0
@@ -72,7 +72,10 @@ class Watched:
         """Start the process in a session of its own: this program passes signals on."""
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            self.command, env=dict(self.environment), start_new_session=True, preexec_fn=_end_with_parent
+            self.command,
+            env=dict(self.environment),
+            start_new_session=True,
+            preexec_fn=partial(end_with_parent, os.getpid(), by=signal.SIGTERM),
         )
 
     def ended(self) -> int | None:
@@ -162,12 +165,6 @@ def _end(processes: Sequence[Watched]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _end_with_parent() -> None:
-    """Let the system end this process with the program that watches it, even if that is killed; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 if __name__ == "__main__":

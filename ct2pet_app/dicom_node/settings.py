@@ -77,7 +77,7 @@ class Peer(BoundaryModel):
         may_send: Whether it may store CTs here.
         tls: Whether connections with it, in both directions, use TLS.
         addresses: IP networks from which it may connect; any if empty.
-        confirm_count: Whether it is asked by C-FIND how many instances a series has.
+        confirm_count: Whether to query the sender by C-FIND for the number of instances of a series.
     """
 
     subject = "setting of a [[peer]]"

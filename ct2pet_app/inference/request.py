@@ -17,8 +17,8 @@ DICOM = ".zip"  # of a DICOM series
 SLAB = re.compile(r"\s*(-?\d{1,6})?\s*:\s*(-?\d{1,6})?\s*")
 # in MONAI Label these can name any file of the server; here ?image=, an upload or a session selects the image
 FORBIDDEN = ("image", "images", "file", "path", "session", "label", "model")
-Uncertainty = Literal["no", "beside", "only"]
-UNCERTAINTY: Mapping[str, Uncertainty] = {"true": "beside", "1": "beside", "false": "no", "0": "no", "only": "only"}
+Uncertainty = Literal["no", "both", "only"]
+UNCERTAINTY: Mapping[str, Uncertainty] = {"true": "both", "1": "both", "false": "no", "0": "no", "only": "only"}
 
 
 def _slab(value: Any) -> Any:
@@ -46,7 +46,7 @@ class InferOptions(BoundaryModel):
         extension: Extension of the result file; `.zip` is a DICOM series.
         compress: Whether to compress the result file, which takes ten times as long as writing it.
         metrics: Whether to compare with the real PET, if there is one.
-        uncertainty: Map of expected errors: none (`no`), as a second file (`beside`), or as the only file (`only`).
+        uncertainty: Map of expected errors: none (`no`), as a second file (`both`), or as the only file (`only`).
         region: A sphere or box whose uptake is returned with its intervals.
         save_label: Whether to keep the result in the datastore, too, under `label_tag`.
         store: Whether to store the PET as a DICOM series in the CT's study, in the studies folder or the PACS.

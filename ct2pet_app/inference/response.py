@@ -27,7 +27,7 @@ def refuse_two_files_as_one(params: Mapping[str, Any], output: Output) -> None:
     Raises:
         RequestError: Two volumes with `output=image`; or an invalid parameter.
     """
-    if output == "image" and InferOptions.from_params(params).uncertainty == "beside":
+    if output == "image" and InferOptions.from_params(params).uncertainty == "both":
         raise RequestError(
             "output=image is one file; omit output to get the synthetic PET and its uncertainty, or request the "
             'uncertainty alone with {"uncertainty": "only"}'

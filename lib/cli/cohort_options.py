@@ -1,4 +1,4 @@
-"""What the words of `cohort run` mean: where the CTs are, and which engine works on them."""
+"""The options of `cohort run`, and what their values mean: where the CTs are, and which engine works on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from lib.errors import InputError
 from lib.types import Progress
@@ -18,6 +20,44 @@ if TYPE_CHECKING:
     from lib.cohort.settings import StudySettings
 
 USERNAME, PASSWORD, TOKEN = "CT2PET_PACS_USERNAME", "CT2PET_PACS_PASSWORD", "CT2PET_PACS_TOKEN"
+
+StudiesOrPacs = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDIES|URL",
+        help="Folder of DICOM studies, searched recursively, or the DICOMweb address of a PACS. Its credentials "
+        f"are in {USERNAME} and {PASSWORD}, or {TOKEN}.",
+        show_default=False,
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        metavar="local|ray|ray://HOST:PORT",
+        help="local: this process. ray: all processors or GPUs of this machine, or of the cluster in RAY_ADDRESS. "
+        "ray://HOST:PORT: a cluster elsewhere.",
+    ),
+]
+OutFolder = Annotated[Path, typer.Option(help="Folder for the series, the record and the report.")]
+Store = Annotated[
+    bool, typer.Option("--store", help="Store the series in the PACS that the CTs come from, not in OUT.")
+]
+Where = Annotated[
+    str,
+    typer.Option(
+        metavar="KEYWORD=VALUE,...",
+        help="Only CTs with these DICOM attributes, such as BodyPartExamined=CHEST; * and ? are wildcards.",
+    ),
+]
+Limit = Annotated[int, typer.Option(min=0, help="At most so many CTs, in the order of their UIDs; 0: all.")]
+Retries = Annotated[int, typer.Option(min=0, help="How often a study that fails is tried again.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Synthesizers of the engine ray; 0: one a GPU, else what the processors allow.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Processors of each synthesizer of the engine ray.")]
+AllowUnlike = Annotated[
+    bool, typer.Option("--allow-unlike", help="Synthesise even if a CT is unlike the training CTs.")
+]
 
 
 def pacs_address(studies: str) -> PacsAddress | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -39,9 +39,23 @@ Processes = Annotated[
         "(OMP_NUM_THREADS, if set) or GPU.",
     ),
 ]
+
+
+def _runtime(name: str) -> RuntimeName:
+    """Return the runtime of a name; Typer's own check of a Literal begins its message with "Value error"."""
+    for known in get_args(RuntimeName):
+        if name == known:
+            return known
+    raise typer.BadParameter(f"{name!r} is not one of {', '.join(get_args(RuntimeName))}.")
+
+
 Runtime = Annotated[
     RuntimeName,
-    typer.Option(help="How the network runs: auto (the fastest that stays close to float32), eager, folded, compiled."),
+    typer.Option(
+        parser=_runtime,
+        metavar="|".join(get_args(RuntimeName)),
+        help="How the network runs: auto is the fastest that stays close to float32.",
+    ),
 ]
 TrackingName = Annotated[str, typer.Option("--tracking", help="none, or mlflow to log the run to MLflow as it trains.")]
 TrackingUri = Annotated[

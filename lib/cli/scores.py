@@ -46,8 +46,12 @@ def print_organs(organs: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the bias of the model and of the strongest baselines, one row per organ; nothing without organs."""
     if not organs:
         return
+    from lib.metrics.criteria import METHOD_LABELS
+
     methods = [name for name in ORGAN_METHODS if any(name in organ["methods"] for organ in organs.values())]
-    table = new_table("organ", ">patients", ">real SUV", *(f">{name}: bias" for name in methods), title="organs")
+    table = new_table(
+        "organ", ">patients", ">real SUV", *(f">{METHOD_LABELS[name]}: bias" for name in methods), title="organs"
+    )
     for name, organ in organs.items():
         biases = [_format_interval(organ["methods"][method]["bias"], "+") for method in methods]
         table.add_row(name, str(organ["patients"]), f"{organ['real_suv']['mean']:.3f}", *biases)
@@ -66,9 +70,11 @@ def print_card_scores(card: ModelCard) -> None:
 
 
 def _print_methods(cells: Mapping[str, Sequence[str]], columns: Mapping[str, str], title: str) -> None:
+    from lib.metrics.criteria import METHOD_LABELS
+
     table = new_table("method", *columns.values(), title=title)
     for method in sorted(cells, key=lambda method: method != "model"):
-        table.add_row(method, *cells[method])
+        table.add_row(METHOD_LABELS.get(method, method), *cells[method])
     stdout.print(table)
 
 

@@ -51,7 +51,7 @@ def read_texts(path: Path, keywords: Iterable[str]) -> dict[str, tuple[str, ...]
 def _texts(dataset: object, keyword: str) -> tuple[str, ...]:
     try:
         value = getattr(dataset, keyword, None)
-    except Exception:  # pydicom converts a value when it is asked for, and may raise anything
+    except Exception:  # pydicom converts a value on access, and may raise anything
         return ()
     values = list(value)[:MAX_VALUES] if isinstance(value, MultiValue) else [value]
     return tuple(text for one in values if one is not None and (text := str(one).strip(" \0")))

@@ -46,8 +46,8 @@ class PairedComparison:
         """The two means, and the interval of their difference, as text."""
         difference, digits = self.difference, self.metric.digits
         if math.isnan(self.challenger):
-            return f"{self.metric.name} (no patient has a value of both)"
-        means = f"{self.metric.name} {self.challenger:.{digits}f} against {self.champion:.{digits}f}"
+            return f"{self.metric.words} (no patient has a value of both)"
+        means = f"{self.metric.words} {self.challenger:.{digits}f} against {self.champion:.{digits}f}{self.metric.unit}"
         if math.isnan(difference.low):
             return means
         low, high = (f"{end:+.{digits}f}" for end in (difference.low, difference.high))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lib.metrics.agreement import Interval, bootstrap_mean, group_by_patient
-from lib.metrics.criteria import METRICS, Metric, comparable
-from lib.metrics.verdict import MethodMetrics, mean_of_pairs
+from lib.metrics.criteria import METHOD_LABELS, METRICS, Metric, comparable
+from lib.metrics.verdict import MethodMetrics, capitalize, join_names, mean_of_pairs
 
 Ahead = Literal["model", "peer", "neither", "undefined"]
 PAIRED_METRICS = tuple(
@@ -64,19 +64,19 @@ def compare_with_external(program: str, pairs: Sequence[tuple[str, MethodMetrics
 
 def external_sentence(comparison: ExternalComparison) -> str:
     """Return which of the two is better in which metric, as text."""
-    program = comparison.program
+    program = METHOD_LABELS.get(comparison.program, comparison.program)
     if not comparison.patients:
-        return f"{program}: no volume of a patient that is unseen by the model."
+        return f"Not compared with {program}: it has no volume of a patient that is unseen by the model."
     clauses = []
-    for ahead, name in (("model", "the model"), ("peer", program)):
-        labels = [m.label.split(" [")[0] for m in PAIRED_METRICS if comparison.metrics[m.name].ahead == ahead]
-        clauses += [f"{name} is significantly better in {', '.join(labels)}"] if labels else []
+    for ahead, how in (("model", "significantly better than"), ("peer", "significantly worse than")):
+        words = [metric.words for metric in PAIRED_METRICS if comparison.metrics[metric.name].ahead == ahead]
+        clauses += [f"{how} {program} in {join_names(words)}"] if words else []
     patients = "1 patient" if comparison.patients == 1 else f"{comparison.patients} patients"
-    result = "; ".join(clauses) or "no significant difference"
+    result = capitalize("; ".join(clauses) or f"no significant difference from {program}")
     mae = comparison.metrics[PAIRED_METRICS[0].name]
     return (
-        f"{program}, {patients}: body MAE {mae.model.mean:.3f} SUV (model) and {mae.program.mean:.3f} SUV "
-        f"({program}); {result}."
+        f"{result}; tested on {patients}. Body MAE {mae.model.mean:.3f} SUV (model) and {mae.program.mean:.3f} SUV "
+        f"({program})."
     )
 
 

@@ -32,7 +32,7 @@ from lib.metrics.baseline_comparison import BaselineComparison, compare_with_bas
 from lib.metrics.criteria import COMPARED_METRICS, FABRICATION_METRICS, HU_SHARE, VERDICT_METRICS
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import measure_slices
-from lib.metrics.verdict import MethodMetrics, join_names, judge_patients
+from lib.metrics.verdict import MethodMetrics, capitalize, join_names, judge_patients
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import LocalFiles, Progress, already_local, no_progress
@@ -92,25 +92,20 @@ class PromotionResult:
         """
         if not self.patients:
             return self.baseline_comparison.sentence
-        baselines, patients = self.baseline_comparison.sentence, _patients(self.patients)
+        baselines, tested = self.baseline_comparison.sentence, f"tested on {_patients(self.patients)}"
         fabricated = "; ".join(comparison.summary for comparison in self.fabricates_more)
-        invents = f"fabricates significantly more lesions than {champion}: {fabricated}" if fabricated else ""
+        invents = f"significantly more fabricated lesions than {champion} ({fabricated})" if fabricated else ""
         if self.lost:
-            how = (
-                "is worse than"
-                if self.lost[0].outcome == "worse"
-                else "is worse on average, but not significantly, than"
-            )
+            significance = "" if self.lost[0].outcome == "worse" else " on average, but not significantly"
             values = "; ".join(comparison.summary for comparison in self.lost)
-            also = f"; it {invents}" if invents else ""
-            return f"It {how} {champion} in {values}{also} ({patients}). {baselines}"
+            also = f"; {invents}" if invents else ""
+            return f"Worse than {champion}{significance}: {values}{also}; {tested}. {baselines}"
         if invents:
-            return f"It {invents} ({patients}). {baselines}"
+            return f"{capitalize(invents)}; {tested}. {baselines}"
         if not self.comparisons:
             return f"{self._leads_sentence}{baselines}"
         values = "; ".join(comparison.summary for comparison in self.comparisons)
-        not_worse = f"It is not worse than {champion} in any metric: {values} ({patients}). "
-        return f"{not_worse}{self._leads_sentence}{baselines}"
+        return f"Not worse than {champion} in any metric: {values}; {tested}. {self._leads_sentence}{baselines}"
 
     @property
     def _leads_sentence(self) -> str:
@@ -118,8 +113,9 @@ class PromotionResult:
         if self.baseline_comparison.mark == "beats all":
             return ""
         if not self.leads:
-            return "There is no metric in which it beats every baseline. "
-        return f"It beats every baseline in {join_names(self.leads)}. "
+            return "Not better than all baselines in any metric. "
+        words = {metric.name: metric.words for metric in COMPARED_METRICS}
+        return f"Better than all baselines in {join_names([words[name] for name in self.leads])}. "
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lib.metrics.verdict import Judgement
+from lib.metrics.criteria import METHOD_LABELS
+from lib.metrics.verdict import Judgement, join_names
 
 REFERENCE_BASELINE = "hu_median"  # the strongest baseline in MAE and PSNR on real studies
 TUMOUR = "tumour_suv_mean_error"
@@ -18,16 +19,17 @@ def target_sentences(judgement: Judgement) -> tuple[str, ...]:
     if not math.isfinite(mae + baseline_mae) or not baseline_mae:
         return ("Body metrics are undefined: no voxel inside a body was measured.",)
     percent, decibels = 100 * (1 - mae / baseline_mae), psnr - baseline_psnr
+    baseline = f"that of {METHOD_LABELS[REFERENCE_BASELINE]}"
     return (
-        f"Body MAE: {mae:.3f} SUV, {abs(percent):.1f} % {'below' if percent > 0 else 'above'} {REFERENCE_BASELINE}'s "
-        f"{baseline_mae:.3f}.",
-        f"Body PSNR: {psnr:.2f} dB, {abs(decibels):.2f} dB {'above' if decibels > 0 else 'below'} "
-        f"{REFERENCE_BASELINE}'s {baseline_psnr:.2f}."
+        f"Body MAE is {abs(percent):.1f} % {'below' if percent > 0 else 'above'} {baseline}: {mae:.3f} against "
+        f"{baseline_mae:.3f} SUV.",
+        f"Body PSNR is {abs(decibels):.2f} dB {'above' if decibels > 0 else 'below'} {baseline}: {psnr:.2f} against "
+        f"{baseline_psnr:.2f} dB."
         if math.isfinite(decibels)
-        else "Body PSNR: undefined, because a PET has no error.",
-        f"Correlation inside the body: {correlation:.2f}."
+        else "Body PSNR is undefined, because a PET has no error.",
+        f"Body correlation is {correlation:.2f}."
         if math.isfinite(correlation)
-        else "Correlation inside the body: undefined, because a PET is constant.",
+        else "Body correlation is undefined, because a PET is constant.",
         _tumour_sentence(judgement),
     )
 
@@ -40,14 +42,18 @@ def _means(judgement: Judgement, metric: str) -> tuple[float, float]:
 def _tumour_sentence(judgement: Judgement) -> str:
     found = judgement.intervals["model"][TUMOUR]
     if not found.count:
-        return "Tumour SUVmean error: no evaluated patient has a contoured tumour."
+        return "Tumour SUVmean: no evaluated patient has a contoured tumour."
     differences = {name: judgement.against[name][TUMOUR].difference.mean for name in judgement.baselines}
-    smaller = [f"{name}'s by {-by:.2f}" for name, by in differences.items() if by < 0]
-    larger = [f"{name}'s by {by:.2f}" for name, by in differences.items() if by >= 0]
+    smaller = [f"{METHOD_LABELS[name]} (by {-by:.2f})" for name, by in differences.items() if by < 0]
+    larger = [f"{METHOD_LABELS[name]} (by {by:.2f})" for name, by in differences.items() if by >= 0]
     clauses = [
-        f"{how} than {', '.join(names)}" for how, names in (("smaller", smaller), ("not smaller", larger)) if names
+        f"{how} than that of {join_names(names)}"
+        for how, names in (("smaller", smaller), ("not smaller", larger))
+        if names
     ]
     patients = "1 patient" if found.count == 1 else f"{found.count} patients"
+    direction = "underestimated" if found.mean < 0 else "overestimated"
     return (
-        f"Tumour SUVmean error: {found.mean:+.2f} SUV on average over {patients}; absolute value {'; '.join(clauses)}."
+        f"Tumour SUVmean is {direction}: error {found.mean:+.2f} SUV on average over {patients}; its absolute value is "
+        f"{', and '.join(clauses)}."
     )

@@ -10,6 +10,7 @@ from lib.experiments.study_row import StudyRow
 from lib.files import write_text
 from lib.learning.recipe import Recipe
 from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.criteria import METHOD_LABELS
 from lib.metrics.image import library_versions
 
 COLUMNS = {
@@ -25,12 +26,6 @@ COLUMNS = {
     "mse_body": "body MSE [SUV²]",
     "correlation_body": "body correlation",
 }
-BASELINE_LABELS = {
-    "zero": "0 everywhere",
-    "constant": "one SUV in the body",
-    "hu_mean": "mean SUV at each HU",
-    "hu_median": "median SUV at each HU",
-}
 SLICE_SPLIT_NOTE = (
     "The split is by slice, as in the paper: neighbouring slices of one patient are on both sides. They measure "
     "interpolation between training slices, not performance on a new patient."
@@ -42,7 +37,7 @@ def write_table(rows: Sequence[StudyRow], out: Path, *, recipe: Recipe, equal: s
     """Write `table.csv` and `table.md`: a row per number of stages, then the baselines; return both paths."""
     first = ["method", "width", "parameters", "GFLOP a slice", "epochs", "best epoch"]
     lines = [_model_line(row) for row in rows]
-    lines += [[BASELINE_LABELS[name], "", "", "", "", "", *_cells(rows[0], name)] for name in BASELINE_NAMES]
+    lines += [[METHOD_LABELS[name], "", "", "", "", "", *_cells(rows[0], name)] for name in BASELINE_NAMES]
     csv_path, markdown_path = out / "table.csv", out / "table.md"
     with csv_path.open("w", newline="") as file:
         csv.writer(file).writerows([[*first, *COLUMNS], *lines])

@@ -9,8 +9,16 @@ from typing import Any, Literal
 
 from lib.metrics.agreement import FEW_PATIENTS
 from lib.metrics.caveats import Caveat
-from lib.metrics.criteria import COMPARED_METRICS, KEY_METRIC, Metric
-from lib.metrics.verdict import Judgement, Outcome, caveat_note, join_names, lookup_note
+from lib.metrics.criteria import COMPARED_METRICS, KEY_METRIC, METHOD_LABELS, Metric
+from lib.metrics.verdict import (
+    Judgement,
+    Outcome,
+    capitalize,
+    caveat_note,
+    join_names,
+    lookup_note,
+    name_baselines,
+)
 
 Mark = Literal["beats all", "not surely", "does not beat all", "not judged"]
 
@@ -21,7 +29,7 @@ class BaselineComparison:
 
     Attributes:
         mark: `not surely` where the model is better on average everywhere, but not significantly so everywhere.
-        sentence: The result for a reader, with baselines, metrics, values and the patients evaluated.
+        sentence: For a reader: first the result, then the patients evaluated, then metrics and values.
         outcomes: By metric and baseline; empty where nothing was evaluated.
         caveats: What a reader sees at once and these metrics do not show; part of the sentence, whatever the mark.
     """
@@ -38,7 +46,7 @@ class BaselineComparison:
 
 def not_judged(reason: str) -> BaselineComparison:
     """Return the comparison of a model that could not be evaluated, with the reason."""
-    return BaselineComparison("not judged", f"Not judged: {reason}. How it compares with baselines is unknown.", {})
+    return BaselineComparison("not judged", f"Not compared with the baselines: {reason}.", {})
 
 
 def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: str = "") -> BaselineComparison:
@@ -54,52 +62,51 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
     few = "few, so the confidence intervals are too narrow" if judgement.patients < FEW_PATIENTS else ""
     note = f" ({caution or few})" if caution or few else ""
     lost, unsure = (_clauses(judgement, outcome) for outcome in ("not beaten", "unsure"))
-    on_average = f"Better than {judgement.all_baselines} on average"
     mark: Mark
     if lost:
-        mark, result = "does not beat all", f"Does {'; '.join([*lost, *unsure]).removeprefix('does ')}"
-    elif unsure and judgement.patients == 1 and not caution:
-        mark, result = (
-            "not surely",
-            f"{on_average}; with 1 patient the difference is not significant: {_leads(judgement)}",
-        )
+        mark, result = "does not beat all", capitalize("; ".join([*lost, *unsure]))
     elif unsure:
-        mark, result = "not surely", f"{on_average}, but {'; '.join(unsure)}"
+        words = [metric.words for metric in COMPARED_METRICS if judgement.outcomes(metric.name, "unsure")]
+        where = "" if len(words) == len(COMPARED_METRICS) else f" in {join_names(words)}"
+        mark, result = "not surely", f"Better than {judgement.all_baselines} on average, but not significantly{where}"
     else:
-        mark, result = "beats all", f"Beats {judgement.all_baselines}: {_leads(judgement)}"
+        mark, result = "beats all", f"Better than {judgement.all_baselines}"
     outcomes: dict[str, Mapping[str, Outcome]] = {
         metric.name: {name: judgement.against[name][metric.name].outcome for name in judgement.baselines}
         for metric in COMPARED_METRICS
     }
-    sentence = f"{result}. Evaluated on {evaluated_on}{note}.{lookup_note(judgement)}{caveat_note(judgement)}"
+    sentence = (
+        f"{result}; tested on {evaluated_on}{note}. {_values(judgement)}.{lookup_note(judgement)}"
+        f"{caveat_note(judgement)}"
+    )
     return BaselineComparison(mark, sentence, outcomes, judgement.caveats)
 
 
 def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:
-    """Return one clause for each metric in which some baseline has this outcome."""
-    clauses = []
+    """Return one clause for the metrics in which the same baselines have this outcome."""
+    metrics: dict[tuple[str, ...], list[str]] = {}
     for metric in COMPARED_METRICS:
-        names = judgement.outcomes(metric.name, outcome)
-        if not names:
-            continue
-        best = min if metric.best == "lowest" else max
-        strongest = best(names, key=lambda name: judgement.intervals[name][metric.name].mean)
-        model, other = (_mean(judgement, method, metric) for method in ("model", strongest))
-        values = f"{model} against {other}" + (f" of {strongest}" if len(names) > 1 else "")
-        verb = "does not beat" if outcome == "not beaten" else "not significantly better than"
-        baselines = "any baseline" if names == judgement.baselines else join_names(names)
-        clauses.append(f"{verb} {baselines} in {metric.name} ({values})")
+        if names := judgement.outcomes(metric.name, outcome):
+            metrics.setdefault(names, []).append(metric.words)
+    clauses = []
+    for names, words in metrics.items():
+        where = f"in {join_names(words)}"
+        if outcome == "not beaten":
+            clauses.append(f"not better than {name_baselines(judgement, names, 'any baseline')} {where}")
+        else:
+            baselines = name_baselines(judgement, names, judgement.all_baselines)
+            clauses.append(f"better than {baselines} on average {where}, but not significantly")
     return clauses
 
 
-def _leads(judgement: Judgement) -> str:
+def _values(judgement: Judgement) -> str:
     """Return the values of the model and of the strongest baseline in each metric."""
-    leads = []
+    values = []
     for metric in COMPARED_METRICS:
         if strongest := judgement.strongest.get(metric.name):
             model, other = (_mean(judgement, method, metric) for method in ("model", strongest))
-            leads.append(f"{metric.name} {model} against {other} of {strongest}")
-    return ", ".join(leads)
+            values.append(f"{metric.words} {model} and {other}{metric.unit} ({METHOD_LABELS[strongest]})")
+    return f"Model and strongest baseline: {'; '.join(values)}"
 
 
 def _mean(judgement: Judgement, method: str, metric: Metric) -> str:

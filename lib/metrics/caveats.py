@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from lib.metrics.agreement import Interval
+from lib.metrics.criteria import METHOD_LABELS
 
 CaveatKey = Literal[
     "projection_below_baseline", "fabricated_lesions", "false_hot_volume", "missed_lesions", "rough_along_z"
@@ -72,8 +73,8 @@ def _projection(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | Non
     value = f"{model:.3f}" if math.isfinite(model) else "undefined, as they are flat"
     return Caveat(
         "projection_below_baseline",
-        f"its maximum intensity projections resemble the real ones less than those of {best} (correlation {value}; "
-        f"{best} {defined[best]:.3f})",
+        f"its maximum intensity projections resemble the real ones less than those of {METHOD_LABELS[best]} "
+        f"(correlation {value} against {defined[best]:.3f})",
     )
 
 

@@ -10,23 +10,40 @@ from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
 Best = Literal["lowest", "highest", "nearest 0", "nearest 1"]
 METHODS = ("model", *BASELINE_NAMES)
 METHOD_LABELS = {
-    "model": "evaluated model",
-    "zero": "0 everywhere",
-    "constant": "one SUV in the body",
-    "hu_mean": "mean SUV at each HU",
-    "hu_median": "median SUV at each HU",
-    ORGAN_MEDIAN: "median SUV of each organ",
+    "model": "model",
+    "zero": "zero uptake",
+    "constant": "constant SUV",
+    "hu_mean": "mean SUV per HU",
+    "hu_median": "median SUV per HU",
+    ORGAN_MEDIAN: "median SUV per organ",
 }
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: its name in files, its label in tables, which value is best, and the decimals to show."""
+    """A metric: its name in files, its label in tables, which value is best, and the decimals to show.
+
+    Attributes:
+        in_words: Name in a sentence, where it is not made of the label.
+    """
 
     name: str
     label: str
     best: Best
     digits: int = 3
+    in_words: str = ""
+
+    @property
+    def words(self) -> str:
+        """The name in a sentence, such as `body MAE`."""
+        name = self.label.partition(" [")[0]
+        return self.in_words or (f"body {name}" if self.name.endswith("_body") else name)
+
+    @property
+    def unit(self) -> str:
+        """The unit behind a value, with a space before it; empty for a ratio."""
+        unit = self.label.partition(" [")[2].rstrip("]")
+        return unit and f" {unit}"
 
 
 def comparable(value: float, best: Best) -> float:
@@ -57,8 +74,8 @@ def _lesion_metrics(definition: str) -> tuple[Metric, ...]:
         Metric(f"lesion_sensitivity_{definition}", "sensitivity", "highest", 2),
         Metric(f"lesions_found_{definition}", "found", "highest", 1),
         Metric(f"lesions_missed_{definition}", "missed", "lowest", 1),
-        Metric(f"lesions_fabricated_{definition}", "fabricated", "lowest", 1),
-        Metric(f"lesions_fabricated_{definition}_ml", "fabricated [mL]", "lowest", 0),
+        Metric(f"lesions_fabricated_{definition}", "fabricated", "lowest", 1, "fabricated lesions per patient"),
+        Metric(f"lesions_fabricated_{definition}_ml", "fabricated [mL]", "lowest", 0, "volume of fabricated lesions"),
         Metric(f"tumour_dice_{definition}", "tumour: Dice", "highest", 2),
         Metric(f"tumour_volume_error_{definition}_ml", "tumour: volume error [mL]", "nearest 0", 1),
     )
@@ -89,7 +106,7 @@ METRICS = (
     ),
     Metric("mae_suv_body_rescaled", "MAE after rescaling [SUV]", "lowest"),
     Metric("psnr_db_body_rescaled", "PSNR after rescaling [dB]", "highest", 2),
-    Metric("tumour_suv_mean_error", "SUVmean error", "nearest 0", 2),
+    Metric("tumour_suv_mean_error", "SUVmean error", "nearest 0", 2, "tumour SUVmean"),
     Metric("tumour_suv_max_error", "SUVmax error", "nearest 0", 2),
     Metric("tumour_suv_peak_error", "SUVpeak error", "nearest 0", 2),
     Metric("hot_sensitivity", "hot voxels: sensitivity", "highest"),

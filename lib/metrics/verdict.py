@@ -168,29 +168,29 @@ def judge_patients(
 
 
 def verdict_sentence(judgement: Judgement) -> str:
-    """Return a few sentences on which baselines the model beats inside the body."""
+    """Return which baselines the model beats inside the body: first the result, then the numbers."""
     strongest = judgement.strongest.get(KEY_METRIC)
     if strongest is None:
         return "Nothing could be evaluated: no voxel inside a body was measured."
     lost = judgement.outcomes(KEY_METRIC, "not beaten")
     unsure = judgement.outcomes(KEY_METRIC, "unsure")
     beaten = judgement.outcomes(KEY_METRIC, "beaten")
-    clauses = [f"does not beat {_name(judgement, lost, 'any baseline')}"] if lost else []
-    clauses += [f"beats {_name(judgement, beaten, judgement.all_baselines)}"] if beaten else []
+    clauses = [f"not better than {name_baselines(judgement, lost, 'any baseline')}"] if lost else []
+    clauses += [f"better than {name_baselines(judgement, beaten, judgement.all_baselines)}"] if beaten else []
     if unsure:
-        names = _name(judgement, unsure, judgement.all_baselines)
-        clauses += [f"is better than {names} on average, but not significantly"]
+        names = name_baselines(judgement, unsure, judgement.all_baselines)
+        clauses += [f"better than {names} on average, but not significantly"]
     difference = judgement.against[strongest][KEY_METRIC].difference
     confidence = (
         "one patient gives no confidence interval"
         if math.isnan(difference.low)
-        else f"difference {difference.mean:+.3f}, 95 % confidence {difference.low:+.3f} to {difference.high:+.3f}"
+        else f"difference {difference.mean:+.3f} SUV, 95 % confidence {difference.low:+.3f} to {difference.high:+.3f}"
     )
     model, other = (judgement.intervals[method][KEY_METRIC].mean for method in ("model", strongest))
     return (
-        f"The model {'; it '.join(clauses)}. Its mean absolute error inside the body is {model:.3f} SUV; that of the "
-        f"strongest baseline, {strongest} ({METHOD_LABELS[strongest]}), is {other:.3f} SUV ({confidence}; "
-        f"{_patients(judgement)}).{lookup_note(judgement)}{caveat_note(judgement)}"
+        f"{capitalize('; '.join(clauses))}; tested on {_patients(judgement)}. Body MAE {model:.3f} SUV; that of the "
+        f"strongest baseline, {METHOD_LABELS[strongest]}, {other:.3f} SUV ({confidence})."
+        f"{lookup_note(judgement)}{caveat_note(judgement)}"
     )
 
 
@@ -218,10 +218,10 @@ def lookup_note(judgement: Judgement) -> str:
         share = f"{100 * judgement.hu_share.mean:.0f} %"
         return (
             f" The model acts as a lookup table: HU alone explains {share} of the variance of its PET, so any lead "
-            "over hu_mean or hu_median comes from interpolation."
+            "over the mean or median SUV per HU comes from interpolation."
         )
     if set(LOOKUPS) & set(judgement.outcomes(KEY_METRIC, "not beaten")):
-        return " It is not better than a lookup table of HU."
+        return " The model is not better than a lookup table of HU."
     return ""
 
 
@@ -253,9 +253,14 @@ def _best_methods(
     return tuple(method for method, score in scores.items() if score == max(scores.values()))
 
 
-def _name(judgement: Judgement, names: Sequence[str], all_names: str) -> str:
-    """Return the joined names of baselines, or `all_names` for all of them."""
-    return all_names if tuple(names) == judgement.baselines else join_names(names)
+def name_baselines(judgement: Judgement, names: Sequence[str], all_names: str) -> str:
+    """Return baselines in words, or `all_names` for all of them."""
+    return all_names if tuple(names) == judgement.baselines else join_names([METHOD_LABELS[name] for name in names])
+
+
+def capitalize(sentence: str) -> str:
+    """Return a sentence with a capital first letter; the others are kept."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def join_names(names: Sequence[str]) -> str:

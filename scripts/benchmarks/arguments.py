@@ -1,4 +1,4 @@
-"""The command line of scripts/benchmark: its parts, what each is told, and the sizes of --quick."""
+"""The command line of scripts/benchmark: its parts, the options of each, and the sizes of --quick."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _epochs(parser: argparse.ArgumentParser) -> None:
 
 
 def _neighbours(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--drawn", type=int, default=20, help="slices a round (default 20)")
+    parser.add_argument("--drawn", type=int, default=20, help="slices of each round (default 20)")
 
 
 PARTS = {
@@ -149,7 +149,7 @@ PARTS = {
         "one slice by runtime, GFLOP/s, share of the convolution peak", (_image, _model, _batches), is_bare=True
     ),
     "synthesis": Part(
-        "a whole volume, network alone and DICOM to DICOM, beside peers",
+        "a whole volume, network alone and DICOM to DICOM, next to other programs",
         (_image, _model, _ct, _matrix, _synthesis), is_bare=True,
     ),
     "cascade": Part("cascades of 1 to 6 stages, per stage", (_image, _batches), is_bare=True),
@@ -159,5 +159,5 @@ PARTS = {
     "memory": Part("peak memory against slices and studies", (_model, _matrix, _memory)),
     "server": Part("the server under 1, 4 and 16 clients", (_model, _ct, _matrix, _server)),
     "beside-training": Part("requests and a training of the same server", (_model, _ct, _matrix, _server, _epochs)),
-    "neighbours": Part("a slice beside other computing processes, by how OpenMP waits", (_image, _neighbours)),
+    "neighbours": Part("a slice next to other computing processes, by how OpenMP waits", (_image, _neighbours)),
 }  # fmt: skip

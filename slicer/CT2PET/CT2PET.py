@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from CT2PETLib.i18n import _
 from CT2PETLib.logic import CT2PETLogic
 from CT2PETLib.panel.widget import CT2PETWidget
 from CT2PETLib.scene.sample_studies import register_sample_studies
@@ -19,14 +20,16 @@ class CT2PET(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        self.parent.title = "CT to PET"
-        self.parent.categories = ["Image Synthesis", "Nuclear Medicine"]
+        self.parent.title = _("CT to PET")
+        self.parent.categories = [_("Image Synthesis"), _("Nuclear Medicine")]
         self.parent.dependencies = []
         self.parent.contributors = ["ct2pet contributors"]
-        self.parent.helpText = (
+        self.parent.helpText = _(
             "Requests the synthetic PET of a CT from a ct2pet server, displays it slice by slice as it is received, "
             "compares it with a real PET, and retrains the server's model. Research only: a synthetic PET is an "
             "estimate; never use it for diagnosis."
         )
-        self.parent.acknowledgementText = "Apache License 2.0. Modelled on the scripted-module template of 3D Slicer."
+        self.parent.acknowledgementText = _(
+            "Apache License 2.0. Modelled on the scripted-module template of 3D Slicer."
+        )
         slicer.app.connect("startupCompleted()", lambda: register_sample_studies(Path(__file__).parent))

@@ -40,7 +40,7 @@ def test_evaluate_prints_tables(studies: Path, model: Path, tmp_path: Path, caps
     code, out, _ = run(capsys, "evaluate", tmp_path / "studies", "--model", model, "--out", tmp_path / "figures")
     assert code == 0
     assert "PHANTOM_0001 (in the train set, excluded from the means)" in out and "mean of 1 patients" in out
-    assert sum("hu_mean" in line and "│" in line for line in out.splitlines()) == 3  # two patients and the mean
+    assert sum("mean SUV per HU" in line and "│" in line for line in out.splitlines()) == 3  # two patients and the mean
     assert "Lesions above SUV 2.5: Of" in out and "Lesions above 41 % of the maximum: Of" in out
     assert "one patient gives no confidence interval" in out
     assert out.endswith(f"report: {tmp_path / 'figures' / 'report.html'}\n")

@@ -43,7 +43,7 @@ def test_organs_from_arrays_to_the_table(
     )
     assert code == 0, err
     rows = {line.split()[0]: line for line in printed.replace("│", " ").splitlines() if line.split()}
-    assert "organ_median" in rows and "heart_myocardium" in rows and "lung" in rows
+    assert "median SUV per organ" in printed and "heart_myocardium" in rows and "lung" in rows
     assert "no organs: PHANTOM_0003: no label map of CT" in err
 
 

@@ -53,8 +53,13 @@ def test_training_writes_a_model_and_prints_a_table(
     # the run is finished: --resume returns it as it is
     code, out, _ = run(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
     assert code == 0
-    assert "1 validation patients" in out and "body MAE [SUV]" in out and "body PSNR [dB]" in out and "hu_median" in out
-    assert "Evaluated on 1 validation patient, on whom its weights were selected (few, so" in out
+    assert (
+        "1 validation patients" in out
+        and "body MAE [SUV]" in out
+        and "body PSNR [dB]" in out
+        and "median SUV per HU" in out
+    )
+    assert "tested on 1 validation patient, on whom its weights were selected (few, so" in out
     assert f"2 epochs (the run was finished before); model: {model}" in out
 
 

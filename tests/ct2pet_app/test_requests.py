@@ -69,7 +69,7 @@ def test_a_wrong_inference_parameter_says_what_is_right(params: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(None, "no"), (False, "no"), ("false", "no"), (True, "beside"), ("1", "beside"), ("only", "only")],
+    [(None, "no"), (False, "no"), ("false", "no"), (True, "both"), ("1", "both"), ("only", "only")],
 )
 def test_the_uncertainty_is_an_extra_file_or_the_only_one(value: object, expected: str) -> None:
     params = {} if value is None else {"uncertainty": value}

@@ -170,7 +170,7 @@ def test_the_bias_is_written_to_json_csv_and_report(evaluation: Evaluation, root
     assert float(lines["lung", "model"]["bias_suv"]) == lung["methods"]["model"]["bias"]["mean"]
     assert lines["lung", "model"]["patients"] == "2" and lines["muscle", "model"]["patients"] == "1"
     page = (root / "report" / "report.html").read_text()
-    assert "<h2>Organs</h2>" in page and "2 patients, " in page and "organ_median, 2 patients: body MAE" in page
+    assert "<h2>Organs</h2>" in page and "2 patients, " in page and "median SUV per organ" in page
     assert "PHANTOM_0005: the label map does not overlap the CT" in page
 
 

@@ -57,11 +57,14 @@ def test_pairs_of_one_patient_are_averaged() -> None:
 def test_the_sentence_states_which_one_is_better_in_which_metric() -> None:
     found = comparison("mae_suv_body", (0.4, 0.5), (0.5, 0.6))
     assert external_sentence(found) == (
-        "other, 2 patients: body MAE 0.450 SUV (model) and 0.550 SUV (other); the model is significantly better in MAE."
+        "Significantly better than other in body MAE; tested on 2 patients. Body MAE 0.450 SUV (model) and 0.550 SUV "
+        "(other)."
     )
     unsure = comparison("mae_suv_body", (0.4, 0.5), (0.6, 0.5))
-    assert external_sentence(unsure).endswith("(other); no significant difference.")
-    assert external_sentence(comparison("mae_suv_body")) == "other: no volume of a patient that is unseen by the model."
+    assert external_sentence(unsure).startswith("No significant difference from other; tested on ")
+    assert external_sentence(comparison("mae_suv_body")) == (
+        "Not compared with other: it has no volume of a patient that is unseen by the model."
+    )
 
 
 def test_the_comparison_as_json() -> None:

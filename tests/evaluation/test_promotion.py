@@ -66,10 +66,10 @@ def test_the_interval_decides_or_the_mean_for_few_patients(
 def test_worse_in_one_metric_is_not_promoted_and_the_values_are_stated() -> None:
     found = promotion(*[{"ssim_body": value, "mae_suv_body": 0.3} for value in (0.62, 0.63, 0.64, 0.65, 0.66)])
     assert [comparison.metric.name for comparison in found.lost] == ["ssim_body"]
-    message = "It is worse than version 3 in ssim_body 0.640 against 0.700 (difference -0.060, 95 % -0.07"
+    message = "Worse than version 3: body SSIM 0.640 against 0.700 (difference -0.060, 95 % -0.07"
     assert found.sentence("version 3").startswith(message)
-    assert "mae_suv_body" not in found.sentence("version 3").split("). ")[0]
-    assert "(5 patients)" in found.sentence("version 3")
+    assert "MAE" not in found.sentence("version 3").split("; tested")[0]
+    assert "; tested on 5 patients." in found.sentence("version 3")
 
 
 def test_worse_on_average_in_every_metric_is_not_promoted() -> None:
@@ -81,7 +81,7 @@ def test_worse_on_average_in_every_metric_is_not_promoted() -> None:
     assert {comparison.outcome for comparison in found.comparisons} == {"level"}
     assert ([comparison.metric.name for comparison in found.lost], found.is_promotable) == (NAMES, False)
     assert (
-        "is worse on average, but not significantly, than the champion in mae_suv_body 0.425 against 0.400"
+        "Worse than the champion on average, but not significantly: body MAE 0.425 against 0.400 SUV"
         in found.sentence()
     )
 
@@ -93,7 +93,7 @@ def test_a_collapsed_pet_is_worse_although_its_metric_is_not_finite(name: str, v
     found = promotion(*[{name: value}] * MIN_PATIENTS)
     assert [(comparison.metric.name, comparison.outcome) for comparison in found.lost] == [(name, "worse")]
     assert json.dumps(found.as_json()["beside_champion"][name], allow_nan=False).startswith('{"challenger": null')
-    assert f"It is worse than the champion in {name}" in found.sentence()
+    assert found.sentence().startswith(f"Worse than the champion: {found.lost[0].metric.words} ")
 
 
 FABRICATED = [metric.name for metric in FABRICATION_METRICS]
@@ -132,10 +132,10 @@ def test_a_challenger_that_significantly_fabricates_more_lesions_is_not_promoted
 def test_fabricated_lesions_are_stated_in_the_sentence_and_in_the_json() -> None:
     found = fabrication((3, 4, 3, 5, 4), (1, 1, 0, 2, 1))
     assert found.sentence("version 3").startswith(
-        "It fabricates significantly more lesions than version 3: lesions_fabricated_fixed 3.8 against 1.0 (difference "
-        "+2.8, 95 % "
+        "Significantly more fabricated lesions than version 3 (fabricated lesions per patient 3.8 against 1.0 "
+        "(difference +2.8, 95 % "
     )
-    assert "lesions_fabricated_fixed_ml 38 against 10" in found.sentence()
+    assert "volume of fabricated lesions 38 against 10 mL" in found.sentence()
     assert found.as_json()["fabricates_more"] == FABRICATED and not found.lost
     assert set(found.as_json()["fabrication"]) == set(FABRICATED)
     json.dumps(found.as_json(), allow_nan=False)
@@ -143,7 +143,7 @@ def test_fabricated_lesions_are_stated_in_the_sentence_and_in_the_json() -> None
 
 def test_an_undefined_mean_is_described() -> None:
     found = promotion(*[{"correlation_body": math.nan}] * MIN_PATIENTS)
-    assert "worse than the champion in correlation_body (no patient has a value of both)" in found.sentence()
+    assert "Worse than the champion: body correlation (no patient has a value of both)" in found.sentence()
     assert "nan" not in found.sentence()
 
 
@@ -157,13 +157,13 @@ def test_a_first_model_must_significantly_beat_all_baselines_in_one_metric() -> 
     ahead = promotion(*[{**level, "ssim_body": 0.61 + n / 100} for n in range(6)], champion=False)
     assert (ahead.leads, ahead.comparisons, ahead.is_promotable) == (("ssim_body",), (), True)
     assert ahead.sentence().startswith(
-        "It beats every baseline in ssim_body. Does not beat any baseline in mae_suv_body"
+        "Better than all baselines in body SSIM. Not better than any baseline in body MAE"
     )
     all_metrics = {"mae_suv_body": 0.1, "psnr_db_body": 40.0, "ssim_body": 0.95, "correlation_body": 0.95}
     best = promotion(*[all_metrics] * 6, champion=False)
     assert best.leads == tuple(NAMES)
-    assert best.sentence().startswith("Beats all four baselines: ") and "every baseline" not in best.sentence()
-    none = "There is no metric in which it beats every baseline"
+    assert best.sentence().startswith("Better than all four baselines; tested on 6 patients")
+    none = "Not better than all baselines in any metric. "
     assert promotion(*[level] * 6, champion=False).sentence().startswith(none)
 
 
@@ -188,7 +188,9 @@ def test_pairs_of_one_patient_count_as_their_mean() -> None:
 def test_without_patients_a_model_is_not_promoted() -> None:
     found = promotion_result([], description="that neither was trained on")
     assert not found.is_promotable
-    assert found.sentence().startswith("Not judged: there is no patient that neither was trained on with a PET")
+    assert found.sentence().startswith(
+        "Not compared with the baselines: there is no patient that neither was trained on with a PET"
+    )
 
 
 @pytest.fixture(scope="module")

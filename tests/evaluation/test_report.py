@@ -27,7 +27,7 @@ from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.tracking.progress import EpochRecord, read_histories, read_history
 from lib.metrics.baselines import BaselineSample, fit_baselines
-from lib.metrics.verdict import join_names
+from lib.metrics.verdict import name_baselines
 from lib.pairing.pairs import pair_series
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
@@ -110,11 +110,11 @@ def test_a_model_that_is_a_lookup_table_is_reported_as_one(evaluation: Evaluatio
         assert judgement.against["hu_median"][metric].difference.mean == pytest.approx(0, abs=1e-6)
     assert 'class="verdict bad"' in page
     assert (
-        re.search(r"The model does not beat ([^.;]*hu_median|any baseline)", page)
+        re.search(r"Not better than ([^.;]*median SUV per HU|any baseline)", page)
         and "The model acts as a lookup table" in page
     )
-    assert "✗ does not beat hu_median" in page
-    assert '<p class="bad-text">Model card: Not judged: no voxel inside' in page
+    assert "✗ not better than median SUV per HU" in page
+    assert '<p class="bad-text">Model card: Not compared with the baselines: no voxel inside' in page
 
 
 def test_a_contoured_tumour_is_measured(evaluation: Evaluation, page: str) -> None:
@@ -203,12 +203,13 @@ def test_a_damaged_contour_is_reported_and_the_patient_is_evaluated(scan: ScanRe
 def test_further_metrics_are_summarised_next_to_the_verdict(evaluation: Evaluation, page: str) -> None:
     judgement = evaluation.judgement
     for name, label in (
-        ("psnr_db_body", "PSNR"),
-        ("ssim_body", "SSIM"),
+        ("psnr_db_body", "body PSNR"),
+        ("ssim_body", "body SSIM"),
         ("tumour_suv_mean_error", "tumour SUVmean"),
     ):
         lost = judgement.outcomes(name, "not beaten")
-        assert (f"{label} does not beat {join_names(lost)}" if lost else f"{label} ") in page
+        names = name_baselines(judgement, lost, "any baseline") if lost else ""
+        assert (f"{label}: not better than {names}" if lost else f"{label}: ") in page
 
 
 def test_lesions_and_what_a_reader_sees_have_their_sections(evaluation: Evaluation, page: str) -> None:

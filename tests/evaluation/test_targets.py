@@ -32,25 +32,32 @@ TUMOUR = [-3.0, -6.0, -5.0, 2.5, -4.0]
 def test_the_sentences_of_a_good_model() -> None:
     result = sentences(mae_suv_body=MAE, psnr_db_body=PSNR, correlation_body=CORRELATION, tumour_suv_mean_error=TUMOUR)
     assert result == (
-        "Body MAE: 0.450 SUV, 10.0 % below hu_median's 0.500.",
-        "Body PSNR: 21.25 dB, 1.25 dB above hu_median's 20.00.",
-        "Correlation inside the body: 0.61.",
-        "Tumour SUVmean error: -3.00 SUV on average over 2 patients; absolute value smaller than zero's by 3.00, "
-        "constant's by 2.00, hu_median's by 1.00; not smaller than hu_mean's by 0.50.",
+        "Body MAE is 10.0 % below that of median SUV per HU: 0.450 against 0.500 SUV.",
+        "Body PSNR is 1.25 dB above that of median SUV per HU: 21.25 against 20.00 dB.",
+        "Body correlation is 0.61.",
+        "Tumour SUVmean is underestimated: error -3.00 SUV on average over 2 patients; its absolute value is smaller "
+        "than that of zero uptake (by 3.00), constant SUV (by 2.00) and median SUV per HU (by 1.00), and not smaller "
+        "than that of mean SUV per HU (by 0.50).",
     )
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "20.0 % above hu_median's 0.500."),
-        ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "0.50 dB below hu_median's 20"),
+        (
+            {"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]},
+            "20.0 % above that of median SUV per HU",
+        ),
+        (
+            {"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]},
+            "0.50 dB below that of median SUV per HU",
+        ),
         (
             {"mae_suv_body": MAE, "psnr_db_body": [math.inf, 0, 0, 0, 20]},
-            "Body PSNR: undefined, because",
+            "Body PSNR is undefined, because",
         ),
-        ({"mae_suv_body": MAE}, "Correlation inside the body: undefined, because a PET is constant."),
-        ({"mae_suv_body": MAE}, "Tumour SUVmean error: no evaluated patient has a contoured tumour."),
+        ({"mae_suv_body": MAE}, "Body correlation is undefined, because a PET is constant."),
+        ({"mae_suv_body": MAE}, "Tumour SUVmean: no evaluated patient has a contoured tumour."),
         ({}, "no voxel inside a body was measured"),
     ],
 )

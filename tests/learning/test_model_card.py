@@ -61,18 +61,18 @@ def test_a_metric_undefined_for_all_patients_has_no_mean() -> None:
 @pytest.mark.parametrize(
     ("model_mae", "mark", "message"),
     [
-        (0.4, "beats all", "Beats all four baselines: mae_suv_body 0.400 against 0.500"),
+        (0.4, "beats all", "body MAE 0.400 and 0.500 SUV (zero uptake)"),
         (
             0.6,
             "does not beat all",
-            "Does not beat any baseline in mae_suv_body",
+            "Not better than any baseline in body MAE",
         ),
     ],
 )
 def test_the_card_says_whether_its_model_beats_the_baselines(model_mae: float, mark: str, message: str) -> None:
     card = make_card(scores=scores_of("validation", [(str(n), figures(model_mae, 0.5)) for n in range(10)]))
     assert card.standing.mark == mark and message in card.standing.sentence
-    assert "Evaluated on 10 validation patients, on whom its weights were selected." in card.standing.sentence
+    assert "; tested on 10 validation patients, on whom its weights were selected." in card.standing.sentence
     assert json.loads(card.to_json())["standing"] == card.standing.as_json()
 
 

@@ -34,9 +34,9 @@ def test_a_model_better_in_every_patient_and_metric_beats_all() -> None:
     found = comparison(*[patient(MODEL)] * 12)
     assert found.mark == "beats all"
     assert found.sentence == (
-        "Beats all four baselines: mae_suv_body 0.400 against 0.500 of zero, psnr_db_body 24.00 against 22.00 of "
-        "zero, ssim_body 0.900 against 0.800 of zero, correlation_body 0.600 against 0.500 of zero. Evaluated on 12 "
-        "test patients."
+        "Better than all four baselines; tested on 12 test patients. Model and strongest baseline: body MAE 0.400 and "
+        "0.500 SUV (zero uptake); body PSNR 24.00 and 22.00 dB (zero uptake); body SSIM 0.900 and 0.800 (zero uptake); "
+        "body correlation 0.600 and 0.500 (zero uptake)."
     )
     assert set(found.outcomes) == set(NAMES) and set(found.outcomes["ssim_body"].values()) == {"beaten"}
 
@@ -45,10 +45,11 @@ def test_one_unbeaten_baseline_in_one_metric_sets_the_mark() -> None:
     found = comparison(*[patient((0.52, *MODEL[1:]), hu_median=(0.51, *BASELINE[1:]), zero=(0.9, *BASELINE[1:]),
                                constant=(0.9, *BASELINE[1:]), hu_mean=(0.6, *BASELINE[1:]))] * 3)  # fmt: skip
     assert found.mark == "does not beat all"
-    assert found.sentence == (
-        "Does not beat hu_median in mae_suv_body (0.520 against 0.510). Evaluated on 3 test patients (few, so the "
-        "confidence intervals are too narrow). It is not better than a lookup table of HU."
+    assert found.sentence.startswith(
+        "Not better than median SUV per HU in body MAE; tested on 3 test patients (few, so the confidence intervals "
+        "are too narrow). Model and strongest baseline: body MAE 0.520 and 0.510 SUV (median SUV per HU); "
     )
+    assert found.sentence.endswith(" The model is not better than a lookup table of HU.")
     assert found.outcomes["mae_suv_body"]["hu_median"] == "not beaten"
 
 
@@ -56,8 +57,7 @@ def test_a_lead_within_the_confidence_interval_is_not_significant() -> None:
     found = comparison(patient((0.2, *MODEL[1:])), patient((0.55, *MODEL[1:])), patient((0.55, *MODEL[1:])))
     assert found.mark == "not surely"
     assert found.sentence.startswith(
-        "Better than all four baselines on average, but not significantly better than any baseline in mae_suv_body "
-        "(0.433 against 0.500 of zero). Evaluated on 3 test patients"
+        "Better than all four baselines on average, but not significantly in body MAE; tested on 3 test patients"
     )
 
 
@@ -65,15 +65,14 @@ def test_one_patient_gives_no_significance() -> None:
     found = comparison(patient(MODEL))
     assert found.mark == "not surely"
     assert found.sentence.startswith(
-        "Better than all four baselines on average; with 1 patient the difference is not significant: mae_suv_body "
-        "0.400 against 0.500 of zero, "
+        "Better than all four baselines on average, but not significantly; tested on 1 test patients"
     )
 
 
 def test_only_the_baselines_concerned_are_named() -> None:
     worse = (0.52, *MODEL[1:])
     found = comparison(*[patient(worse, hu_mean=(0.6, *BASELINE[1:]), constant=(0.6, *BASELINE[1:]))] * 3)
-    assert found.sentence.startswith("Does not beat zero and hu_median in mae_suv_body (0.520 against 0.500 of zero).")
+    assert found.sentence.startswith("Not better than zero uptake and median SUV per HU in body MAE; tested on 3 ")
 
 
 def test_a_baseline_without_a_value_need_not_be_beaten() -> None:
@@ -84,13 +83,15 @@ def test_a_baseline_without_a_value_need_not_be_beaten() -> None:
 def test_a_model_that_acts_as_a_lookup_table_is_reported() -> None:
     found = comparison(*[patient(MODEL, hu_share=0.95)] * 10)
     assert found.mark == "does not beat all"
-    assert "Does not beat hu_mean and hu_median in mae_suv_body" in found.sentence
+    assert found.sentence.startswith(
+        "Not better than mean SUV per HU and median SUV per HU in body MAE, body PSNR, body SSIM and body correlation; "
+    )
     assert "The model acts as a lookup table: HU alone explains 95 % of the variance of its PET" in found.sentence
 
 
 def test_a_caution_is_part_of_the_sentence() -> None:
     assert (
-        "Evaluated on 1 test patients (only means are known)."
+        "tested on 1 test patients (only means are known)."
         in comparison(patient(MODEL), caution="only means are known").sentence
     )
 
@@ -101,5 +102,5 @@ UNMEASURED = patient((math.nan,) * 4, **dict.fromkeys(METHODS[1:], (math.nan,) *
 @pytest.mark.parametrize("found", [not_judged("no patients were held out"), comparison(UNMEASURED)])
 def test_nothing_measured_is_not_judged(found: BaselineComparison) -> None:
     assert (found.mark, found.outcomes) == ("not judged", {})
-    assert found.sentence.startswith("Not judged: ") and "How it compares with baselines is unknown." in found.sentence
+    assert found.sentence.startswith("Not compared with the baselines: no ")
     json.dumps(found.as_json(), allow_nan=False)

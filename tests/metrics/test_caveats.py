@@ -64,20 +64,20 @@ def patient(model_mae: float) -> MethodMetrics:
     return {**dict.fromkeys(METHODS[1:], baseline), "model": {**model, **shown, HU_SHARE: 0.3}}
 
 
-def test_a_model_that_is_ahead_is_told_what_a_reader_sees() -> None:
+def test_the_verdict_of_a_model_that_is_ahead_has_its_caveats() -> None:
     judgement = judge_patients([(f"P{n}", patient(0.4)) for n in range(12)])
     sentence = verdict_sentence(judgement)
-    assert sentence.startswith("The model beats all four baselines.")
+    assert sentence.startswith("Better than all four baselines; tested on 12 unseen patients.")
     assert sentence.endswith(
-        " But: its maximum intensity projections resemble the real ones less than those of zero (correlation 0.400; "
-        "zero 0.600); from slice to slice it is 3.0 times as rough as the real PET."
+        " But: its maximum intensity projections resemble the real ones less than those of zero uptake (correlation "
+        "0.400 against 0.600); from slice to slice it is 3.0 times as rough as the real PET."
     )
     verdict = judgement.as_json()["verdict"]
     assert [caveat["key"] for caveat in verdict["caveats"]] == ["projection_below_baseline", "rough_along_z"]
     assert all(caveat["sentence"] in verdict["sentence"] for caveat in verdict["caveats"])
 
 
-def test_a_model_that_is_behind_is_told_as_well() -> None:
+def test_the_verdict_of_a_model_that_is_behind_has_them_too() -> None:
     judgement = judge_patients([(f"P{n}", patient(0.6)) for n in range(12)])
     assert " In addition: its maximum intensity projections" in verdict_sentence(judgement)
 

@@ -44,18 +44,17 @@ def test_a_model_better_in_every_patient_beats_all() -> None:
     difference = judgement.against["hu_median"]["mae_suv_body"].difference
     assert (difference.mean, difference.low, difference.high) == pytest.approx((-0.2, -0.2, -0.2))
     assert verdict_sentence(judgement) == (
-        "The model beats all four baselines. Its mean absolute error inside the body is 0.400 SUV; "
-        "that of the strongest baseline, hu_median (median SUV at each HU), is 0.600 SUV (difference -0.200, 95 % "
-        "confidence -0.200 to -0.200; 3 unseen patients)."
+        "Better than all four baselines; tested on 3 unseen patients. Body MAE 0.400 SUV; that of the strongest "
+        "baseline, median SUV per HU, 0.600 SUV (difference -0.200 SUV, 95 % confidence -0.200 to -0.200)."
     )
 
 
 @pytest.mark.parametrize(
     ("out_of_fold", "described"),
     [
-        (("P0", "P1", "P2"), "; 3 patients out of fold)"),
-        (("P0", "P1"), "; 2 patients out of fold and 1 unseen patient)"),
-        (("P0", "another"), "; 1 patient out of fold and 2 unseen patients)"),
+        (("P0", "P1", "P2"), "; tested on 3 patients out of fold."),
+        (("P0", "P1"), "; tested on 2 patients out of fold and 1 unseen patient."),
+        (("P0", "another"), "; tested on 1 patient out of fold and 2 unseen patients."),
     ],
 )
 def test_patients_who_trained_an_ensemble_are_not_called_unseen(out_of_fold: tuple[str, ...], described: str) -> None:
@@ -70,8 +69,8 @@ def test_organ_median_is_a_fifth_baseline_only_where_every_patient_has_it() -> N
     five = {**four, ORGAN_MEDIAN: {**four["hu_median"], "mae_suv_body": 0.55}}
     judgement = judge_patients([("P1", five), ("P2", five)])
     assert judgement.baselines[-1] == judgement.strongest["mae_suv_body"] == ORGAN_MEDIAN
-    assert "beats all five baselines" in verdict_sentence(judgement)
-    assert "organ_median (median SUV of each organ), is 0.550 SUV" in verdict_sentence(judgement)
+    assert "Better than all five baselines; " in verdict_sentence(judgement)
+    assert "the strongest baseline, median SUV per organ, 0.550 SUV" in verdict_sentence(judgement)
     assert judge_patients([("P1", five), ("P2", four)]).methods == METHODS
 
 
@@ -79,14 +78,16 @@ def test_a_lead_that_depends_on_one_patient_is_not_significant() -> None:
     judgement = judge("mae_suv_body", [(0.1, 2, 2, 2, 0.9), (0.5, 2, 2, 2, 0.4), (0.5, 2, 2, 2, 0.45)])
     assert judgement.against["hu_median"]["mae_suv_body"].outcome == "unsure"
     assert judgement.not_beaten("mae_suv_body") == ("hu_median",)
-    assert "it is better than hu_median on average, but not significantly" in verdict_sentence(judgement)
+    assert "; better than median SUV per HU on average, but not significantly; " in verdict_sentence(judgement)
 
 
 def test_a_model_worse_than_a_lookup_table_is_reported() -> None:
     judgement = judge("mae_suv_body", [(0.6, 1.0, 0.8, 0.7, 0.5), (0.7, 1.0, 0.8, 0.8, 0.6)])
     sentence = verdict_sentence(judgement)
-    assert sentence.startswith("The model does not beat hu_median; it beats zero, constant and hu_mean.")
-    assert sentence.endswith("It is not better than a lookup table of HU.")
+    assert sentence.startswith(
+        "Not better than median SUV per HU; better than zero uptake, constant SUV and mean SUV per HU; "
+    )
+    assert sentence.endswith("The model is not better than a lookup table of HU.")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_a_lookup_table_that_leads_by_interpolation_does_not_beat_the_baselines(
     # a lookup table on the CT's own pixels is 0.004 SUV better on real patients, in every one of them
     judgement = judge("mae_suv_body", [(0.596, 1.0, 0.8, 0.7, 0.6), (0.696, 1.2, 0.9, 0.8, 0.7)], hu_share=0.94)
     assert judgement.outcomes("mae_suv_body", "beaten") == ("zero", "constant")
-    assert "does not beat hu_mean and hu_median" in verdict_sentence(judgement)
+    assert verdict_sentence(judgement).startswith("Not better than mean SUV per HU and median SUV per HU; ")
     assert "acts as a lookup table: HU alone explains 94 % of the variance of its PET" in verdict_sentence(judgement)
 
 

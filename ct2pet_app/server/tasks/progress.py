@@ -25,7 +25,7 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL_S = 5.0
-STALE_AFTER_S = 7 * 24 * 3600.0  # of a report: no training takes longer, and none is asked about later
+STALE_AFTER_S = 7 * 24 * 3600.0  # of a report: no training takes longer, and its status is not requested later
 MAX_REASONS = 200  # in a report; the number of failed cases is always complete
 REPORT_ID = re.compile(r"[0-9a-f]{32}")
 REPORT_KEY = "report"  # of a task's request: the id of its report, set by the server

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from lib.cli.cohort_options import PASSWORD, TOKEN, USERNAME, engine_named, pacs_address, plan_of
+from lib.cli.cohort_options import (
+    AllowUnlike,
+    EngineName,
+    Limit,
+    OutFolder,
+    Retries,
+    Store,
+    StudiesOrPacs,
+    Threads,
+    Where,
+    Workers,
+    engine_named,
+    pacs_address,
+    plan_of,
+)
 from lib.cli.cohort_output import print_run, print_summary
 from lib.cli.console import print_json, print_line, remaining_time_bar
 from lib.cli.options import AsJson, Device, ModelFiles, Runtime
@@ -26,45 +40,17 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", help="The output folder of `
 
 @cohort.command()
 def run(
-    studies: Annotated[
-        str,
-        typer.Argument(
-            metavar="STUDIES|URL",
-            help="Folder of DICOM studies, searched recursively, or the DICOMweb address of a PACS. Its credentials "
-            f"are in {USERNAME} and {PASSWORD}, or {TOKEN}.",
-            show_default=False,
-        ),
-    ],
+    studies: StudiesOrPacs,
     models: ModelFiles,
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="local|ray|ray://HOST:PORT",
-            help="local: this process. ray: all processors or GPUs of this machine, or of the cluster in RAY_ADDRESS. "
-            "ray://HOST:PORT: a cluster elsewhere.",
-        ),
-    ] = "local",
-    out: Annotated[Path, typer.Option(help="Folder for the series, the record and the report.")] = DEFAULT_OUT,
-    store: Annotated[
-        bool, typer.Option("--store", help="Store the series in the PACS that the CTs come from, not in OUT.")
-    ] = False,
-    where: Annotated[
-        str,
-        typer.Option(
-            metavar="KEYWORD=VALUE,...",
-            help="Only CTs with these DICOM attributes, such as BodyPartExamined=CHEST; * and ? are wildcards.",
-        ),
-    ] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many CTs, in the order of their UIDs; 0: all.")] = 0,
-    retries: Annotated[int, typer.Option(min=0, help="How often a study that fails is tried again.")] = 1,
-    workers: Annotated[
-        int,
-        typer.Option(min=0, help="Synthesizers of the engine ray; 0: one a GPU, else what the processors allow."),
-    ] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Processors of each synthesizer of the engine ray.")] = 1,
-    allow_unlike: Annotated[
-        bool, typer.Option("--allow-unlike", help="Synthesise even if a CT is unlike the training CTs.")
-    ] = False,
+    engine: EngineName = "local",
+    out: OutFolder = DEFAULT_OUT,
+    store: Store = False,
+    where: Where = "",
+    limit: Limit = 0,
+    retries: Retries = 1,
+    workers: Workers = 0,
+    threads: Threads = 1,
+    allow_unlike: AllowUnlike = False,
     device: Device = "auto",
     runtime: Runtime = "auto",
     as_json: AsJson = False,

@@ -26,14 +26,16 @@ def evaluate(
             "model, such as one written by `import-onnx`. May be repeated.",
         ),
     ] = None,
-    beside: Annotated[list[str] | None, typer.Option(hidden=True, help="Old name of --compare.")] = None,
+    old_compare: Annotated[
+        list[str] | None, typer.Option("--beside", hidden=True, help="Old name of --compare.")
+    ] = None,
     contour: Annotated[
         list[Path] | None, typer.Option(help="RT Structure Set outside STUDIES. May be repeated.", show_default=False)
     ] = None,
     labels: Labels = None,
     device: Device = "auto",
     runtime: Runtime = "auto",
-    note: Annotated[str, typer.Option(help="Line below every figure, such as the data's attribution.")] = "",
+    note: Annotated[str, typer.Option(help="Line below every image, such as the data's attribution.")] = "",
     register: Register = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +56,7 @@ def evaluate(
     from lib.evaluation.external_predictions import parse_external_predictions
     from lib.synthesis.ensemble import load_models
 
-    external = parse_external_predictions([*(compare or ()), *(beside or ())], device=device)
+    external = parse_external_predictions([*(compare or ()), *(old_compare or ())], device=device)
     synthesizer = load_models(models, device=device, runtime=runtime)
     scan = scan_studies(studies)
     pairs = find_pairs(scan, register=register).pairs

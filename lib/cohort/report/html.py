@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.cohort.manifest import DONE, FAILED, PENDING, RUNNING, UNUSABLE
 from lib.cohort.report.plots import draw_steps, draw_studies, draw_voxels
 from lib.cohort.settings import FOLDER
 from lib.cohort.summary import COMPARED, CohortSummary
 from lib.evaluation.report.images import LABEL
+from lib.evaluation.report.page import draw_themed, load_template
 from lib.files import write_text
 
 REPORT_FILE = "report.html"
@@ -28,15 +26,12 @@ def write_report(summary: CohortSummary, out: Path) -> Path:
     Raises:
         OSError: It cannot be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     counts, path = summary.counts, out / REPORT_FILE
-    write_text(path, environment.get_template(TEMPLATE).render(
+    write_text(path, load_template(Path(__file__).parent, TEMPLATE).render(
         label=LABEL,
         identity=summary.identity,
         counts=counts,
+        result=_result(summary),
         total=sum(counts.values()) - counts[UNUSABLE],
         colour="bad" if counts[FAILED] else "unsure" if counts[PENDING] + counts[RUNNING] else "good",
         rate="–" if summary.studies_per_hour is None else f"{summary.studies_per_hour:,.0f}",
@@ -46,13 +41,24 @@ def write_report(summary: CohortSummary, out: Path) -> Path:
         stored_before=sum(bool(study["result"].get("already_stored")) for study in summary.done),
         failures=summary.failures,
         runs=summary.runs,
-        plots={name: _embedded(png) for name, png in _plots(summary).items()},
+        plots=draw_themed(lambda: _plots(summary)),
         scanners=[_scanner_row(one) for one in summary.by_scanner()],
         compared=[COMPARED_LABELS[name] for name in COMPARED],
         slowest=summary.slowest(),
         cases=[_case_row(study, summary.identity) for study in summary.studies if study["chosen"]],
     ))  # fmt: skip
     return path
+
+
+def _result(summary: CohortSummary) -> str:
+    """Return in a few words how far the cohort is."""
+    counts = summary.counts
+    total, pending = sum(counts.values()) - counts[UNUSABLE], counts[PENDING] + counts[RUNNING]
+    if pending:
+        return f"Unfinished: {counts[DONE]} of {total} CTs have a synthetic PET, {counts[FAILED]} failed"
+    if counts[FAILED]:
+        return f"{counts[FAILED]} of {total} CTs failed, the others have a synthetic PET"
+    return "Every CT has a synthetic PET" if total else "No CT was found that can be used"
 
 
 def _plots(summary: CohortSummary) -> dict[str, bytes]:
@@ -94,10 +100,6 @@ def _case_row(study: Mapping[str, Any], identity: Mapping[str, str]) -> dict[str
         "worker": study["worker"],
         "reason": study["reason"] or result.get("warning", ""),
     }
-
-
-def _embedded(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _number(value: float | None) -> str:

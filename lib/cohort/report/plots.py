@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lib.cohort.comparison import SUV_EDGES
-from lib.evaluation.report.plots import MODEL_COLOUR, OTHER_COLOUR, new_figure, to_png
+from lib.evaluation.report.page import MODEL_COLOUR, OTHER_COLOUR
+from lib.evaluation.report.plots import new_figure, to_png
 
 OPEN_BIN_SUV = 25.0  # drawn end of the last bin, which is open
 BINS = 30

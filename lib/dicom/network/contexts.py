@@ -41,5 +41,5 @@ def proposed_for_pet() -> list[PresentationContext]:
 
 
 def proposed_for_find() -> list[PresentationContext]:
-    """Return what is proposed to a peer that is asked how many instances a series has."""
+    """Return what is proposed to a peer that is queried for the number of instances of a series."""
     return [build_context(STUDY_ROOT_FIND, list(UNCOMPRESSED))]

@@ -5,7 +5,6 @@ The report is one file: images are embedded, and nothing is fetched from the net
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import math
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.evaluation.aligned_patients import alignment_sentence
 from lib.evaluation.calibration_check import calibration_sentence
@@ -24,6 +22,7 @@ from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.images import LABEL
 from lib.evaluation.report.lesions import draw_free_response, lesion_section
 from lib.evaluation.report.organs import organ_section
+from lib.evaluation.report.page import draw_themed, embed, load_template
 from lib.evaluation.report.plots import (
     RESCALED_METRIC,
     draw_agreement,
@@ -43,7 +42,7 @@ from lib.metrics.agreement import FEW_PATIENTS, finite_mean
 from lib.metrics.conformal.band import LEVELS
 from lib.metrics.criteria import KEY_METRIC, METHOD_LABELS, METHODS
 from lib.metrics.image import library_versions
-from lib.metrics.verdict import Judgement, join_names, verdict_sentence
+from lib.metrics.verdict import Judgement, name_baselines, verdict_sentence
 
 REPORT_FILE = "report.html"
 TEMPLATES = Path(__file__).parent
@@ -58,7 +57,7 @@ BODY_3D = (
 )  # fmt: skip
 MORE_BODY = ("mse_body", "ms_ssim_body", "vif_body")
 SUMMARY_LABELS = {
-    "psnr_db_body": "PSNR", "ssim_body": "SSIM", "correlation_body": "correlation",
+    "psnr_db_body": "body PSNR", "ssim_body": "body SSIM", "correlation_body": "body correlation",
     "tumour_suv_mean_error": "tumour SUVmean",
 }  # fmt: skip
 SLICE = ("mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse")
@@ -76,11 +75,7 @@ def write_report(
         run: Folder of the model's training run, for the training curve.
         note: Line at the end, such as the data's attribution.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template(REPORT_FILE)
+    page = load_template(TEMPLATES, REPORT_FILE)
     judgement = evaluation.judgement
     path = out / REPORT_FILE
     write_text(path, page.render(
@@ -88,7 +83,7 @@ def write_report(
         evaluation=evaluation,
         card=card,
         note=note,
-        sentence=" ".join(filter(None, (verdict_sentence(judgement), evaluation.out_of_fold))),
+        verdict=_verdict(evaluation),
         other_metrics=_other_metrics_sentence(judgement),
         colour=_colour(judgement),
         chips=[(name, row[KEY_METRIC].outcome, METHOD_LABELS[name]) for name, row in judgement.against.items()],
@@ -116,7 +111,7 @@ def write_report(
         coverage=coverage_sentence(evaluation.interval_coverage, card),
         coverage_rows=coverage_cells(evaluation.interval_coverage),
         coverage_levels=[f"{100 * level:g}\u00a0%" for level in LEVELS],
-        plots=_plots(evaluation, card, run),
+        plots=draw_themed(lambda: _plots(evaluation, card, run)),
         history=_history_caption(card),
         images=_images(evaluation, out),
         not_shown=max(0, len(evaluation.patients) - MAX_PICTURED),
@@ -125,6 +120,13 @@ def write_report(
         versions=library_versions() | dict(card.versions),
     ))  # fmt: skip
     return path
+
+
+def _verdict(evaluation: Evaluation) -> tuple[str, str]:
+    """Return the first sentence of the verdict, without its full stop, and the others."""
+    text = " ".join(filter(None, (verdict_sentence(evaluation.judgement), evaluation.out_of_fold)))
+    result, _, numbers = text.partition(". ")
+    return result.removesuffix("."), numbers
 
 
 def _colour(judgement: Judgement) -> str:
@@ -152,11 +154,12 @@ def _other_metrics_sentence(judgement: Judgement) -> str:
     results = []
     for name, label in SUMMARY_LABELS.items():
         lost, unsure, beaten = (judgement.outcomes(name, outcome) for outcome in ("not beaten", "unsure", "beaten"))
-        clauses = [f"does not beat {join_names(lost)}"] if lost else []
-        clauses += [f"is not significantly better than {join_names(unsure)}"] if unsure else []
+        everything = judgement.all_baselines
+        clauses = [f"not better than {name_baselines(judgement, lost, 'any baseline')}"] if lost else []
+        clauses += [f"not significantly better than {name_baselines(judgement, unsure, everything)}"] if unsure else []
         if clauses or beaten:
-            results.append(f"{label} {', '.join(clauses) or 'beats all baselines'}")
-    return f"Other metrics: {'; '.join(results)}." if results else ""
+            results.append(f"{label}: {', '.join(clauses) or f'better than {everything}'}")
+    return f"Other metrics – {'; '.join(results)}." if results else ""
 
 
 def _level_sentence(judgement: Judgement) -> str:
@@ -185,7 +188,7 @@ def _patient_row(pair: PatientResult) -> dict[str, Any]:
         "patient_id": pair.patient_id,
         "seen": pair.seen,
         "mae": _number(model.mae_suv_body),
-        "strongest": f"{_number(pair.comparison.metrics[strongest].mae_suv_body)} {strongest}",
+        "strongest": f"{_number(pair.comparison.metrics[strongest].mae_suv_body)} {METHOD_LABELS[strongest]}",
         "is_better": model.mae_suv_body < _or_infinite(pair.comparison.metrics[strongest].mae_suv_body),
         "psnr": _number(model.psnr_db_body, 1),
         "correlation": _number(model.correlation_body, 2),
@@ -206,12 +209,12 @@ def _alignment_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if not aligned.excluded or not aligned.means:
         return []
     return [
-        (name, _number(evaluation.mean(name).mae_suv_body), _number(aligned.means[name].mae_suv_body))
+        (METHOD_LABELS[name], _number(evaluation.mean(name).mae_suv_body), _number(aligned.means[name].mae_suv_body))
         for name in METHODS
     ]
 
 
-def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[str, str]:
+def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[str, bytes]:
     levels = [pair.clinical.body_mean_suv for pair in evaluation.judged]
     real, synthetic = (np.array([level[name] for level in levels]) for name in (REAL, "model"))
     names = [pair.patient_id for pair in evaluation.judged]
@@ -229,7 +232,7 @@ def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[st
     histories = read_histories(run) if run is not None else ()
     if histories:
         plots["history"] = draw_history(histories, kept_epoch=card.epoch)
-    return {name: _embedded(png) for name, png in plots.items()}
+    return plots
 
 
 def _images(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[str]]]:
@@ -239,7 +242,7 @@ def _images(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[str]
         key=lambda pair: (pair.side.shaped_weights, -np.nan_to_num(pair.comparison.metrics["model"].mae_suv_body)),
     )
     return [
-        (pair.patient_id, pair.seen, [_embedded((out / name).read_bytes()) for name in pair.pictures])
+        (pair.patient_id, pair.seen, [embed((out / name).read_bytes()) for name in pair.pictures])
         for pair in by_error[:MAX_PICTURED]
     ]
 
@@ -250,10 +253,6 @@ def _missing_external(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def _mean_real_share(evaluation: Evaluation) -> float:
     return finite_mean(pair.clinical.hu_share[REAL] for pair in evaluation.judged)
-
-
-def _embedded(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 from lib.evaluation.lesions.components import MIN_LESION_ML, Lesion
 from lib.evaluation.lesions.detection import CurvePoint
 from lib.evaluation.patient_result import PatientResult
-from lib.evaluation.report.plots import INK, MODEL_COLOUR, OTHER_COLOUR, new_figure, to_png
+from lib.evaluation.report.page import INK, MODEL_COLOUR, OTHER_COLOUR
+from lib.evaluation.report.plots import new_figure, to_png
 from lib.evaluation.report.tables import comparison_table, means_table
 from lib.evaluation.result import Evaluation
 from lib.metrics.caveats import MAX_ROUGHNESS_RATIO
-from lib.metrics.criteria import LESION_METRICS
+from lib.metrics.criteria import LESION_METRICS, METHOD_LABELS
 from lib.metrics.uptake import HOT_SUV
 from lib.metrics.verdict import Judgement
 
@@ -65,8 +66,8 @@ def draw_free_response(curves: Mapping[str, Sequence[CurvePoint]]) -> bytes:
         is_model = name == "model"
         x, y = ([getattr(point, value) for point in curve] for value in ("fabricated_per_patient", "sensitivity"))
         axis.plot(
-            x, y, "-o" if is_model else LINES[others.index(name) % len(LINES)], label=name, markersize=3.5,
-            color=MODEL_COLOUR if is_model else OTHER_COLOUR, linewidth=2 if is_model else 1.5,
+            x, y, "-o" if is_model else LINES[others.index(name) % len(LINES)], label=METHOD_LABELS.get(name, name),
+            markersize=3.5, color=MODEL_COLOUR if is_model else OTHER_COLOUR, linewidth=2 if is_model else 1.5,
         )  # fmt: skip
         for point in curve:
             if point.threshold_suv == HOT_SUV and is_model:

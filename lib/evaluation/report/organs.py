@@ -9,6 +9,7 @@ from lib.evaluation.organ_metrics import OrganBias
 from lib.evaluation.paired_comparison import external_sentence
 from lib.evaluation.report.tables import Cell, Row, Table
 from lib.evaluation.result import Evaluation
+from lib.metrics.criteria import METHOD_LABELS
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def organ_section(evaluation: Evaluation) -> OrganSection | None:
         return None
     methods = list(dict.fromkeys(method for organ in organs.values() for method in organ.bias))
     rows = tuple(_row(name, organ, methods) for name, organ in organs.items())
-    heads = ("real SUV", *(f"{method}: bias" for method in methods))
+    heads = ("real SUV", *(f"{METHOD_LABELS.get(method, method)}: bias" for method in methods))
     comparison = evaluation.organ_median
     return OrganSection(Table(heads, rows), external_sentence(comparison) if comparison.patients else "", missing)
 
@@ -54,7 +55,7 @@ def _real_cell(organ: OrganBias) -> Cell:
 
 
 def _bias_cell(organ: OrganBias, method: str, *, is_best: bool) -> Cell:
-    """Return the bias: red where its interval excludes 0, bold where it is the smallest."""
+    """Return the bias: marked where its interval excludes 0, bold where it is the smallest."""
     if method not in organ.bias:
         return Cell("–")
     bias = organ.bias[method]

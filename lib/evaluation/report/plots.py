@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from lib.evaluation.calibration_check import CalibrationCheck, MeanCalibrationCheck
 from lib.evaluation.clinical_metrics import JOINT_MAX_SUV
+from lib.evaluation.report.page import ACCENT_COLOUR, INK, MODEL_COLOUR, OTHER_COLOUR, SOFT
 from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.agreement import Agreement
-from lib.metrics.criteria import KEY_METRIC
+from lib.metrics.criteria import KEY_METRIC, METHOD_LABELS
 from lib.metrics.verdict import Judgement
 
-MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
 RESCALED_METRIC = "mae_suv_body_rescaled"
 MAX_NAMED = 15  # labels of points; more would overlap
 
@@ -37,8 +37,7 @@ def draw_methods(judgement: Judgement) -> bytes:
             f"{interval.mean:.3f}", (interval.mean, y), xytext=(0, 7), textcoords="offset points", ha="center",
             color=INK, fontsize=8.5,
         )  # fmt: skip
-    axis.set_yticks([-row for row in range(len(judgement.methods))], judgement.methods, fontsize=9.5)
-    axis.get_yticklabels()[0].set_fontweight("bold")
+    _label_methods(axis, judgement)
     axis.set_ylim(-len(judgement.methods) + 0.5, 0.75)
     axis.set_xlabel("body MAE [SUV], mean and 95 % confidence")
     axis.spines["left"].set_visible(False)
@@ -57,14 +56,19 @@ def draw_level(judgement: Judgement) -> bytes:
         axis.barh(-row, rescaled, color=colour, height=0.62)
         text = f"{rescaled:.3f} of {error:.3f}"
         axis.annotate(text, (error, -row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_yticks([-row for row in range(len(judgement.methods))], judgement.methods, fontsize=9.5)
-    axis.get_yticklabels()[0].set_fontweight("bold")
+    _label_methods(axis, judgement)
     axis.margins(x=0.35)  # room for the numbers
     axis.set_xlim(left=0)
     axis.set_xlabel("body MAE [SUV]; dark: after rescaling")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     return to_png(figure)
+
+
+def _label_methods(axis: Any, judgement: Judgement) -> None:
+    labels = [METHOD_LABELS[method] for method in judgement.methods]
+    axis.set_yticks([-row for row in range(len(labels))], labels, fontsize=9.5)
+    axis.get_yticklabels()[0].set_fontweight("bold")
 
 
 def draw_agreement(
@@ -76,7 +80,7 @@ def draw_agreement(
     axis.plot(mean, difference, "o", color=MODEL_COLOUR, markersize=6, alpha=0.85)
     if len(names) <= MAX_NAMED:
         for name, x, y in zip(names, mean, difference, strict=True):
-            axis.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=6.5, color="#6b7780")
+            axis.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=6.5, color=SOFT)
     axis.axhline(0, color=INK, linewidth=0.8)
     lines = (
         ("mean", agreement.mean_difference, "-"),
@@ -85,10 +89,10 @@ def draw_agreement(
     )
     for name, value, style in lines:
         if np.isfinite(value):
-            axis.axhline(value, color="#c25b1c", linewidth=1.2, linestyle=style)
+            axis.axhline(value, color=ACCENT_COLOUR, linewidth=1.2, linestyle=style)
             axis.annotate(
                 f"{name} {value:+.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 3),
-                textcoords="offset points", ha="right", fontsize=8, color="#c25b1c",
+                textcoords="offset points", ha="right", fontsize=8, color=ACCENT_COLOUR,
             )  # fmt: skip
     axis.margins(x=0.12, y=0.18)
     axis.set_xlabel("mean of both, SUV averaged over the body")
@@ -131,7 +135,7 @@ def draw_history(histories: Sequence[Sequence[EpochRecord]], *, kept_epoch: int)
     """Plot training loss and validation error of each network over the epochs, with the selected epoch marked."""
     figure, axis = new_figure(4.3, 3.5)
     axis.set_xlabel("epoch")
-    axis.set_ylabel("training loss", color="#6b7780")
+    axis.set_ylabel("training loss", color=SOFT)
     right = None
     for history in histories:
         axis.plot([record.epoch for record in history], [record.loss for record in history], color=OTHER_COLOUR,
@@ -143,10 +147,10 @@ def draw_history(histories: Sequence[Sequence[EpochRecord]], *, kept_epoch: int)
     if right is not None:
         right.set_ylabel("validation: body MAE [SUV]", color=MODEL_COLOUR)
         right.spines["top"].set_visible(False)
-    axis.axvline(kept_epoch, color="#c25b1c", linewidth=1, linestyle=":")
+    axis.axvline(kept_epoch, color=ACCENT_COLOUR, linewidth=1, linestyle=":")
     axis.annotate(
         f"selected: epoch {kept_epoch}", (kept_epoch, 1), xycoords=("data", "axes fraction"), xytext=(-4, -10),
-        textcoords="offset points", ha="right", fontsize=8, color="#c25b1c",
+        textcoords="offset points", ha="right", fontsize=8, color=ACCENT_COLOUR,
     )  # fmt: skip
     axis.grid(alpha=0.2)
     return to_png(figure)

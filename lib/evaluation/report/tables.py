@@ -46,7 +46,7 @@ def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
     differences = tuple(_difference_cell(judgement, m) for m in metrics)
     not_beaten = tuple(_not_beaten_cell(judgement, m) for m in metrics)
     rows.append(Row("difference", "model - strongest baseline", differences, "difference"))
-    rows.append(Row("not significantly beaten", "", not_beaten, "not-beaten"))
+    rows.append(Row("not significantly better than", "", not_beaten, "not-beaten"))
     return Table(_heads(metrics), tuple(rows))
 
 
@@ -54,7 +54,9 @@ def means_table(judgement: Judgement, names: Sequence[str]) -> Table:
     """Return the means of some metrics by method, where a comparison with baselines that show nothing says nothing."""
     metrics = _named(names)
     rows = (
-        Row(method, METHOD_LABELS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
+        Row(
+            METHOD_LABELS[method], _key(method), tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method)
+        )
         for method in judgement.methods
     )
     return Table(_heads(metrics), tuple(rows))
@@ -64,7 +66,7 @@ def external_table(comparison: ExternalComparison) -> Table:
     """Return the means of the model and of an external program, and their difference."""
     columns = [(metric, comparison.metrics[metric.name]) for metric in PAIRED_METRICS]
     rows = (
-        Row("model", METHOD_LABELS["model"], tuple(_mean_of(paired.model, m) for m, paired in columns), "model"),
+        Row("model", "", tuple(_mean_of(paired.model, m) for m, paired in columns), "model"),
         Row(comparison.program, "external program", tuple(_mean_of(paired.program, m) for m, paired in columns)),
         Row(f"model - {comparison.program}", "", tuple(_paired_cell(paired, m) for m, paired in columns), "difference"),
     )
@@ -126,6 +128,11 @@ def _paired_cell(paired: PairedMetric, metric: Metric) -> Cell:
     return Cell(f"{mean:{spec}}" if math.isfinite(mean) else "–", _range(paired.difference, spec), style)
 
 
+def _key(method: str) -> str:
+    """Return the name of a baseline in the files, shown below its label."""
+    return "" if method == "model" else method
+
+
 def _kind(method: str) -> str:
     return "model" if method == "model" else ""
 
@@ -145,10 +152,12 @@ def _difference_cell(judgement: Judgement, metric: Metric) -> Cell:
         return Cell("–")
     against = judgement.against[strongest][metric.name]
     if math.isnan(against.difference.mean):
-        return Cell("–", (strongest,))
+        return Cell("–", (METHOD_LABELS[strongest],))
     spec = f"+.{metric.digits}f"
     style = {"beaten": "good", "unsure": "unsure", "not beaten": "bad", "undefined": ""}[against.outcome]
-    return Cell(f"{against.difference.mean:{spec}}", (*_range(against.difference, spec), strongest), style)
+    return Cell(
+        f"{against.difference.mean:{spec}}", (*_range(against.difference, spec), METHOD_LABELS[strongest]), style
+    )
 
 
 def _range(interval: Interval, spec: str) -> tuple[str, ...]:
@@ -159,4 +168,8 @@ def _not_beaten_cell(judgement: Judgement, metric: Metric) -> Cell:
     if metric.name not in judgement.strongest:
         return Cell("–")
     baselines = judgement.not_beaten(metric.name)
-    return Cell(", ".join(baselines), style="bad") if baselines else Cell("none", style="good")
+    return (
+        Cell(", ".join(METHOD_LABELS[name] for name in baselines), style="bad")
+        if baselines
+        else Cell("none", style="good")
+    )

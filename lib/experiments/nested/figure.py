@@ -13,7 +13,8 @@ from lib.experiments.nested.protocol import NestedResult
 from lib.experiments.nested.table import LABELS, REFERENCE, difference, methods_of
 from lib.metrics.baselines import BASELINE_NAMES
 
-COLOURS = dict(zip(STRATA, ("tab:blue", "tab:orange", "tab:red"), strict=True))
+# Colours of Okabe and Ito's palette, safe for the colour-blind, with a marker each
+STYLES = dict(zip(STRATA, (("#0072b2", "o"), ("#e69f00", "s"), ("#cc79a7", "^")), strict=True))
 
 
 def draw_nested(result: NestedResult, path: Path, *, note: str = "") -> Path:
@@ -50,9 +51,10 @@ def _draw_patients(axis: Axes, result: NestedResult) -> None:
     first, lookup = next(iter(methods.values())), methods[REFERENCE]
     for stratum in STRATA:
         of = [patient for patient, found in result.strata.items() if found == stratum]
+        colour, marker = STYLES[stratum]
         axis.plot(
-            [lookup[p]["mae_suv_body"] for p in of], [first[p]["mae_suv_body"] for p in of], "o",
-            color=COLOURS[stratum], label=f"{stratum} ({len(of)})",
+            [lookup[p]["mae_suv_body"] for p in of], [first[p]["mae_suv_body"] for p in of], marker,
+            color=colour, label=f"{stratum} ({len(of)})",
         )  # fmt: skip
     end = max(axis.get_xlim()[1], axis.get_ylim()[1])
     axis.plot([0, end], [0, end], color="grey", linewidth=0.8)

@@ -39,7 +39,7 @@ def card_facts(card: ModelCard) -> dict[str, str]:
             f"{len(card.fold_baselines)} folds, each network trained without {training.folds_left_out} of them; each "
             "patient judged by the networks not trained on them"
         )
-        facts["Lookup weight"] = f"{card.lookup_weight:g} of the median SUV at each HU, in tissue"
+        facts["Lookup weight"] = f"{card.lookup_weight:g} of the median SUV per HU, in tissue"
     facts["Runtime"] = f"any within {card.recipe.synthesis.max_difference_suv:g} SUV of float32, on fixed images"
     alignment = card.recipe.alignment
     rules = [f"training slices misaligned by more than {alignment.max_shift_mm:g} mm excluded"] * (

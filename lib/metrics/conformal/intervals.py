@@ -29,6 +29,13 @@ QUANTITIES: dict[Kind, str] = {
     "lesion_mean": "SUVmean of a lesion",
     "lesion_max": "SUVmax of a lesion",
 }
+SHORT_QUANTITIES: dict[Kind, str] = {
+    "voxel": "SUV",
+    "region_mean": "SUVmean",
+    "region_max": "SUVmax",
+    "lesion_mean": "SUVmean of the lesion",
+    "lesion_max": "SUVmax of the lesion",
+}
 DEFAULT_LEVEL = 0.9
 SCALE = "square root of SUV"
 WITHOUT = (
@@ -144,8 +151,8 @@ class Intervals:
             return PredictionInterval(None, None, LEVELS[index], patients, too_few_patients(kind, level, patients))
         low, high = (float(end[0]) for end in limits)
         sentence = (
-            f"With {100 * level:g} % probability, the real {QUANTITIES[kind]} such as this one is between {low:.2f} "
-            f"and {high:.2f} SUV (calibrated on {patients} patients)."
+            f"Estimated {SHORT_QUANTITIES[kind]} {synthetic_suv:.1f} ({100 * level:g} % interval {low:.1f} to "
+            f"{high:.1f}; calibrated on {patients} patients)."
         )
         return PredictionInterval(low, high, LEVELS[index], patients, sentence)
 

@@ -1,4 +1,4 @@
-"""Requests and a training of the same server: alone, and beside each other."""
+"""Requests and a training of the same server: alone, and at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.benchmarks.live import MODEL, Setup, prepare_setup, read_json
 from scripts.benchmarks.measure import Figure, Ratio, Result
 from scripts.benchmarks.parts.server import POLL_INTERVAL_S, SLAB_SLICES, request_slab
 
-SLOWER = 3.0  # a request beside a training, and an epoch beside requests, at most
+SLOWER = 3.0  # a request during a training, and an epoch during requests, at most
 TRAINING = PhantomSettings(slices=40, ct_matrix=128, ct_pixel_mm=3.2)  # of each patient
 QUICK_TRAINING = PhantomSettings(slices=4, ct_matrix=32, ct_pixel_mm=12.8, pet_matrix=32, pet_pixel_mm=12.8)
 

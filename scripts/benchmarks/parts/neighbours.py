@@ -1,4 +1,4 @@
-"""A slice alone, and beside one and two other computing processes, by how OpenMP's threads wait for each other."""
+"""A slice alone, and next to one and two other computing processes, by how OpenMP's threads wait for each other."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SETTINGS: dict[str, tuple[RuntimeName, dict[str, str]]] = {
     "PyTorch, default": ("folded", {"GOMP_SPINCOUNT": "30000000000"}),
 }
 NEIGHBOURS = 2  # processes, at most
-SLOWER = 3.0  # beside one other process, at most, as shipped
+SLOWER = 3.0  # next to one other process, at most, as shipped
 
 
 def measure(args: argparse.Namespace) -> Result:
-    """Measure a slice in every setting, alone and beside others of the same setting, in turn."""
+    """Measure a slice in every setting, alone and next to others of the same setting, in turn."""
     recipe = recipe_of(args, f"stages={args.stages}")
     settings = dict(list(SETTINGS.items())[:1]) if args.quick else SETTINGS
     times_s: dict[str, list[list[float]]] = {name: [[] for _ in range(NEIGHBOURS + 1)] for name in settings}

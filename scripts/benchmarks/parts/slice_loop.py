@@ -1,4 +1,4 @@
-"""A process that draws slices when it is told to, for `neighbours`.
+"""A process that synthesises slices on command, for `neighbours`.
 
 usage: python -m scripts.benchmarks.parts.slice_loop MODEL DEVICE PIXELS PIXEL_MM RUNTIME
 

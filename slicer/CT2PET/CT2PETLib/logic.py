@@ -9,6 +9,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
+from CT2PETLib.i18n import _
 from CT2PETLib.jobs.events import ReceivedSlab
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import SynthesisJob, UploadJob
@@ -43,7 +44,7 @@ class CT2PETLogic(ScriptedLoadableModuleLogic):
         upload = UploadJob(client, array=voxels(ct), affine=LPS_TO_RAS @ ijk_to_ras(ct))
         _wait(upload, lambda _: None)
         if upload.uploaded is None:
-            raise ServerError("The CT was not uploaded.")
+            raise ServerError(_("The CT was not uploaded."))
         pet = make_pet_node(ct.GetScene(), ct, model=model)
         job = SynthesisJob(
             client,
@@ -70,4 +71,4 @@ def _wait(job: Job, on_event: OnEvent) -> None:
             on_event(event)
         time.sleep(0.02)
     if job.state is not State.DONE:
-        raise ServerError(job.message or "Cancelled.")
+        raise ServerError(job.message or _("Cancelled."))

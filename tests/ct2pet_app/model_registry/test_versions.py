@@ -224,7 +224,7 @@ def test_all_versions_are_described_in_plain_json(models: ModelRegistry, tmp_pat
         (1, True, checksums[0]),
         (2, False, checksums[1]),
     ]
-    assert described["versions"][0]["card"]["standing"].startswith("Not judged")
+    assert described["versions"][0]["card"]["standing"].startswith("Not compared with the baselines")
     assert described["size_bytes"] == sum((tmp_path / f"{suv}.safetensors").stat().st_size for suv in (1.0, 2.0))
     assert described["history"][-1]["action"] == "rolled back"
 

@@ -56,9 +56,9 @@ def test_a_worse_model_is_kept_with_the_reason_in_numbers(app: CT2PETApp, tmp_pa
     version = ask(app, constant(tmp_path, 9.0), parent=1)
     verdict = verdict_of(version)
     assert (version.number, version.parent, verdict.published, served(app)) == (2, 1, False, 1)
-    message = "version 2 is kept, but not served; version 1 stays. It is worse than version 1 in mae_suv_body "
+    message = "version 2 is kept, but not served; version 1 stays. Worse than version 1: body MAE "
     assert verdict.verdict.startswith(message)
-    assert "(2 patients)" in verdict.verdict
+    assert "; tested on 2 patients." in verdict.verdict
     described = describe_version("unet", version, served=False)["verdict"]
     assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it anyway'
     assert verdict.figures is not None and verdict.figures["patients"] == 2

@@ -59,7 +59,9 @@ def test_a_training_is_tracked_on_request(app: CT2PETApp, monkeypatch: pytest.Mo
     (folder,) = runs_of(app)
     assert json.loads((folder / "tracking.json").read_text())["experiment"] == "unet"
     assert list(folder.glob("mlflow/mlruns/*/artifacts/model_card.json"))
-    assert "Not judged: there is no patient that it was not trained on" in stats["verdict"]  # no patient was held out
+    assert (
+        "Not compared with the baselines: there is no patient that it was not trained on" in stats["verdict"]
+    )  # no patient was held out
 
 
 def test_arrays_are_prepared_once(app: CT2PETApp, caplog: pytest.LogCaptureFixture) -> None:

@@ -140,7 +140,10 @@ def test_the_card_of_another_programs_network(tmp_path: Path) -> None:
     assert (found.name, found.recipe.grid, found.network.context_slices) == ("WuLab", Grid(pixel_mm=2.0), 7)
     assert "on which patients it was trained is unknown" in found.limits
     assert found.training_summary == "unknown data (imported network)"
-    assert found.standing.as_json()["sentence"].startswith("Not judged") and found.side_of("anyone") == Side.UNSEEN
+    assert (
+        found.standing.as_json()["sentence"].startswith("Not compared with the baselines")
+        and found.side_of("anyone") == Side.UNSEEN
+    )
     facts = card_facts(found)
     assert facts["Input"] == "-900 to 200 HU as 0 to 1, axes NSRC"
     assert facts["Output"] == "SUVbw = 7*x^2, axes NSRC"
@@ -209,7 +212,7 @@ def test_baselines_and_scores_from_arrays(tmp_path: Path) -> None:
     assert judged.side_of(patients[Side.TRAIN]) == Side.TRAIN
     assert set(judged.scores.by_patient) == {digests[Side.VALIDATION], digests[Side.TEST]}
     assert judged.standing.mark == "does not beat all"
-    assert "Evaluated on 2 test patients, on whom it may have been trained" in judged.standing.sentence
+    assert "tested on 2 test patients, on whom it may have been trained" in judged.standing.sentence
     assert judged.scores.side == "test" and set(judged.scores.table) >= {"model", "hu_median"}
 
 

@@ -75,8 +75,7 @@ def test_an_answer_holds_the_prediction_and_says_what_it_rests_on(intervals: Int
     assert 0 <= answer.low < 1.2 < answer.high
     assert (answer.level, answer.patients) == (0.9, 10)
     assert answer.sentence == (
-        f"With 90 % probability, the real SUVmean of a region such as this one is between {answer.low:.2f} and "
-        f"{answer.high:.2f} SUV (calibrated on 10 patients)."
+        f"Estimated SUVmean 1.2 (90 % interval {answer.low:.1f} to {answer.high:.1f}; calibrated on 10 patients)."
     )
 
 

@@ -84,7 +84,7 @@ def test_server_describes_its_models(client: Client) -> None:
     )
     assert "NOT FOR DIAGNOSIS" in model.card.intended_use
     assert "Uptake that is not visible on CT" in model.card.limits
-    assert model.baseline_summary.startswith("Not judged")
+    assert model.baseline_summary.startswith("Not compared with the baselines")
     assert len(model.checksum) == 64
     assert server.models[0].settings["max_epochs"] == 3
     assert 2 <= server.pairs <= server.studies

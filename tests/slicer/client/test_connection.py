@@ -16,11 +16,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from CT2PETLib import version
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError, ServerUrlError
 from CT2PETLib.client.http import connection
 from CT2PETLib.client.http.transport import RetryPolicy
 
+import lib
 from tests.server.processes import free_port
 from tests.slicer.client.conftest import Clinic
 from tests.slicer.proxy import Proxy, proxy_before
@@ -94,6 +96,28 @@ def test_usable_server(clinic: Clinic, client: Client) -> None:
     assert (result.kind, result.is_usable) == ("ok", True)
     assert result.message.startswith("Connected to ct2pet 0.")
     assert " with a real PET; " in result.message
+    assert "differ in version" not in result.message
+
+
+@pytest.mark.parametrize(
+    ("panel", "advice"),
+    [
+        ("0.0.9", "update the extension CT2PET in Slicer's Extensions Manager."),
+        ("9.0.0", "ask the administrator to update the server."),
+    ],
+)
+def test_server_of_another_version(client: Client, monkeypatch: pytest.MonkeyPatch, panel: str, advice: str) -> None:
+    monkeypatch.setattr(version, "VERSION", panel)
+    result = client.test_connection()
+    assert (result.kind, result.is_usable) == ("ok", True)
+    expected = (
+        f"Panel and server differ in version ({panel} and {lib.__version__}), so that some of it may fail: {advice}"
+    )
+    assert expected in result.message
+
+
+def test_panel_has_the_version_of_the_server() -> None:
+    assert lib.__version__ == version.VERSION
 
 
 def test_server_without_a_trained_model(clinic: Clinic) -> None:

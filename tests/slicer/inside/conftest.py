@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import vtk
 import slicer
 
 
-@pytest.fixture
-def app() -> Iterator[Any]:
+@contextmanager
+def application_logic() -> Iterator[Any]:
     """Yield an application logic with a scene and its colours, and clear the scene afterwards."""
     scene = slicer.vtkMRMLScene()
     logic = slicer.vtkSlicerApplicationLogic()
@@ -30,6 +31,13 @@ def app() -> Iterator[Any]:
     yield logic
     slicer.mrmlScene = None
     scene.Clear(1)
+
+
+@pytest.fixture
+def app() -> Iterator[Any]:
+    """Yield an application logic, see `application_logic`."""
+    with application_logic() as logic:
+        yield logic
 
 
 @pytest.fixture

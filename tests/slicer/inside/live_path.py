@@ -201,7 +201,7 @@ def test_workflow(panel: Any, scene: Any, tmp_path: Path) -> None:
     if "Press the button again" in ui.messageLabel.text():
         ui.rollBackButton.click()
     until(panel, lambda: ui.messageLabel.text() == f"cascade3 is served as version {version} now.")
-    until(panel, lambda: ui.standingLabel.text().startswith(f"Version {version}:"))
+    until(panel, lambda: f"(version {version})" in ui.standingLabel.text())
     # no handler blocks the window
     busy = {name: used for name, used in panel.panel.max_cpu_s.items() if used > MAX_BLOCKED_S}
     assert not busy, busy

@@ -81,14 +81,15 @@ def test_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
     assert panel.ui.ctStateLabel.text() == "10 slices of 24 × 20."
 
 
-def received(ct: Any, start: int, familiarity: dict[str, str]) -> Any:
+def received(ct: Any, start: int, familiarity: dict[str, str], *, seen: bool | None = None) -> Any:
     """Return a slab of two slices as a job emits it."""
     from CT2PETLib.client.infer_result import read_infer_result
     from CT2PETLib.client.nrrd import NrrdVolume
     from CT2PETLib.jobs.events import ReceivedSlab
 
     pet = NrrdVolume(np.ones((2, 24, 20), np.float32), slab_affine(ct, start))
-    response = {"slices": f"{start}:{start + 2}", "model": {"name": "cascade3"}, "familiarity": familiarity}
+    response = {"slices": f"{start}:{start + 2}", "model": {"name": "cascade3"}, "familiarity": familiarity,
+                "seen_in_training": seen}  # fmt: skip
     return ReceivedSlab(start, start + 2, pet, None, read_infer_result(response), 1.0)
 
 
@@ -110,14 +111,40 @@ def test_ct_unlike_the_training_cts_is_described_before_the_pet_is_shown(
         assert (shown[-1], label.isHidden()) == (expected, not expected)
 
 
+def test_patient_of_the_training_is_announced(panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    section, label = panel.synthesise, panel.ui.unlikeLabel
+    monkeypatch.setattr(section, "_on_first_slab", lambda _: None)
+    for seen in (True, False, None):
+        section._ct, section._pet = ct, None
+        section._fill(received(ct, 4, {"level": "familiar"}, seen=seen))
+        assert label.text().startswith("This patient was part of the training") == bool(seen)
+
+
+def test_summary_says_first_what_the_comparison_means(panel: Any) -> None:
+    from CT2PETLib.client.schemas import read_card
+    from CT2PETLib.panel.model_card import model_page
+
+    scores = {"side": "test", "patients": 8, "table": {"model": {"mae_suv_body": 0.4}, "hu_median": {}}}
+    card = read_card({"scores": scores, "training": {"patients": ["a"] * 20, "slices": 900}, "limits": "Chest only."})
+    sentence = "Better than all four baselines; tested on 8 test patients. Model and strongest baseline: body MAE 0.4"
+    serve(panel, card=card, baseline_result="beats all", baseline_summary=sentence)
+    assert panel.ui.standingLabel.text() == (
+        "Better than all four baselines; tested on 8 test patients (version 2). See the model card."
+    )
+    page = panel.ui.cardBrowser.toPlainText()
+    assert page.startswith("Better than all four baselines; tested on 8 test patients.")
+    assert "median SUV per HU" in page and "mae_suv_body" not in page and "hu_median" not in page
+    assert "<b>Better than all four baselines; tested on 8 test patients.</b>" in model_page(panel.synthesise.model)
+
+
 def versions_of_cascade3() -> Any:
     from CT2PETLib.client.training import read_versions
 
     versions = [
         {"version": 1, "kept": "2026-01-02T00:00:00", "served": False, "checksum": "a" * 64, "origin": "uploaded",
-         "card": {"standing": "Beats <no baseline>.", "training_patients": 8, "uncertainty": True}},
+         "card": {"standing": "Better than <no baseline>.", "training_patients": 8, "uncertainty": True}},
         {"version": 2, "kept": "2026-01-03T00:00:00", "served": True, "checksum": "b" * 64, "origin": "run 2",
-         "card": {"standing": "Beats all.", "training_patients": 9, "uncertainty": False}},
+         "card": {"standing": "Better than all.", "training_patients": 9, "uncertainty": False}},
     ]  # fmt: skip
     return (read_versions({"model": "cascade3", "served": 2, "versions": versions}),)
 
@@ -147,8 +174,8 @@ def test_served_version_is_used_until_another_is_selected(panel: Any, ct: Any) -
     assert not ui.uncertaintyCheckBox.isEnabled()
     box.setCurrentIndex(2)
     assert panel.synthesise._versions.number == 1
-    assert ui.standingLabel.text() == "Version 1, not served. Beats <no baseline>."
-    assert "Beats <no baseline>." in ui.cardBrowser.toPlainText()
+    assert ui.standingLabel.text() == "Better than <no baseline>. Version 1, not served."
+    assert "Better than <no baseline>." in ui.cardBrowser.toPlainText()
     assert ui.uncertaintyCheckBox.isEnabled()
     panel.synthesise.offer(versions_of_cascade3())  # an update keeps the selection
     assert panel.synthesise._versions.number == 1
@@ -189,7 +216,9 @@ def test_training_is_shown_in_a_line_with_its_error(panel: Any) -> None:
     text = training_text(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, why_failed=why))
     assert text == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}"
     done = Training("unet", "DONE", 4, 9, 0.1, {"skill_body": -0.5}, "skill_body", best=-0.4, best_epoch=2)
-    assert training_text(done) == "unet: done, epoch 4 of 9, loss 0.1000, best skill_body -0.4000 in epoch 2."
+    assert training_text(done) == (
+        "unet: done, epoch 4 of 9, loss 0.1000, best reduction of the body MAE against zero uptake -0.4000 in epoch 2."
+    )
     assert verdict_text(replace(done, published=False, verdict="version 2 is kept.")) == (
         "Challenger: the served version is unchanged. Version 2 is kept."
     )
@@ -331,6 +360,8 @@ def test_intervals_are_shown_next_to_the_values_of_a_segment(panel: Any, ct: Any
         "2.00",
     ]
     assert table.item(1, 2).text() == "5.00"
-    assert panel.ui.messageLabel.text() == "In brackets: 90 % intervals, calibrated on 36 patients."
+    assert panel.ui.messageLabel.text() == (
+        "Estimated SUV, with 90 % intervals in brackets, calibrated on 36 patients."
+    )
     section._on_intervals(rows, {id(rows[0]): RegionIntervals(mean=unknown, max=unknown)})
     assert panel.ui.messageLabel.text() == unknown.sentence

@@ -1,7 +1,7 @@
 get_property(scripts GLOBAL PROPERTY EXTENSION_SCRIPTS)
 get_property(resources GLOBAL PROPERTY EXTENSION_RESOURCES)
 set(configuration "project=${PROJECT_NAME}\nSCRIPTS=${scripts}\nRESOURCES=${resources}\n")
-foreach(key HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
+foreach(key HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS KEYWORDS)
   string(APPEND configuration "EXTENSION_${key}=${EXTENSION_${key}}\n")
 endforeach()
 file(WRITE ${CMAKE_BINARY_DIR}/configuration.txt "${configuration}")

@@ -23,6 +23,7 @@ from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
 from CT2PETLib.client.schemas import Server, read_server
 from CT2PETLib.client.studies import Study, read_studies, read_study
 from CT2PETLib.client.training import Training, Versions, model_of_task, read_training, read_versions
+from CT2PETLib.i18n import _
 
 RESPONSE_TIMEOUT_S = 300.0  # for a slab that is queued behind other requests on a slow machine
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".zip")  # that the server accepts, besides .nrrd
@@ -84,8 +85,6 @@ class Client:
         """Close the connection."""
         self._transport.close()
 
-    # -- connection ----------------------------------------------------------------------------------------------------
-
     def test_connection(self) -> Connection:
         """Return the outcome of a connection test; raise nothing."""
         return check_connection(self._transport)
@@ -104,9 +103,9 @@ class Client:
         except RefusedError as error:
             if error.status != 404:
                 raise
-            raise RefusedError("This server has no accounts: everyone with access to it may use it.", 404) from error
+            raise RefusedError(_("This server has no accounts: everyone with access to it may use it."), 404) from error
         except SignInError as error:
-            raise SignInError("Wrong user name or password.") from error
+            raise SignInError(_("Wrong user name or password.")) from error
         self._token.value = as_str(require(parse_json(response.content), "access_token"))
 
     def sign_out(self) -> None:

@@ -10,6 +10,7 @@ from CT2PETLib.client.errors import InvalidResponseError
 from CT2PETLib.client.http.multipart import split_parts
 from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str, parse_json, require
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
+from CT2PETLib.i18n import _
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,16 @@ def read_slab(content: bytes, content_type: str, slices: tuple[int, int]) -> Sla
     parts = split_parts(content, content_type)
     if "params" not in parts or "image" not in parts:
         names = ", ".join(parts) or "nothing"
-        raise InvalidResponseError(f"Invalid response: it contains {names}, expected params and image.")
+        raise InvalidResponseError(
+            _("Invalid response: it contains {names}, expected params and image.").format(names=names)
+        )
     metadata = read_infer_result(parse_json(parts["params"]))
     if (metadata.start, metadata.stop) != slices:
         raise InvalidResponseError(
-            f"The server returned slices {metadata.start}:{metadata.stop}, expected {slices[0]}:{slices[1]}: check "
-            "that the address is that of a ct2pet server of this version."
+            _(
+                "The server returned slices {start}:{stop}, expected {slices}:{slices}: check that the address "
+                "is that of a ct2pet server of this version."
+            ).format(start=metadata.start, stop=metadata.stop, slices=slices[1])
         )
     return Slab(parts["image"], parts.get("uncertainty"), metadata)
 
@@ -114,9 +119,11 @@ def read_infer_result(response: Any) -> InferResult:
     """
     data = as_mapping(response)
     slices = as_str(require(data, "slices"))
-    start, _, stop = slices.partition(":")
+    start, __, stop = slices.partition(":")
     if not (start.isdigit() and stop.isdigit()):
-        raise InvalidResponseError(f"Invalid response: slices is {slices[:40]!r}, expected start:stop.")
+        raise InvalidResponseError(
+            _("Invalid response: slices is {slices!r}, expected start:stop.").format(slices=slices[:40])
+        )
     model, series = as_mapping(require(data, "model")), as_mapping(data.get("series"))
     suv = {name: as_float(value) for name, value in as_mapping(data.get("suv")).items()}
     return InferResult(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from CT2PETLib.client.errors import InvalidResponseError
+from CT2PETLib.i18n import _
 
 
 def parse_json(content: bytes) -> Any:
@@ -18,7 +19,7 @@ def parse_json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise InvalidResponseError("Invalid response: expected JSON.") from error
+        raise InvalidResponseError(_("Invalid response: expected JSON.")) from error
 
 
 def require(data: Any, key: str) -> Any:
@@ -28,7 +29,7 @@ def require(data: Any, key: str) -> Any:
         InvalidResponseError: The key is missing.
     """
     if not isinstance(data, dict) or key not in data:
-        raise InvalidResponseError(f"Invalid response: {key} is missing.")
+        raise InvalidResponseError(_("Invalid response: {key} is missing.").format(key=key))
     return data[key]
 
 

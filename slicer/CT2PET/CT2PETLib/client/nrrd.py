@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from CT2PETLib.client.errors import InvalidResponseError
+from CT2PETLib.i18n import _
 
 TYPES = {  # the synonyms that ITK, Slicer and ct2pet write
     "signed char": "i1", "int8": "i1", "int8_t": "i1",
@@ -52,13 +53,13 @@ def read_nrrd(content: bytes) -> NrrdVolume:
     head, separator, data = content.partition(b"\n\n")
     lines = head.decode("ascii", "replace").splitlines()
     if not separator or not lines or not lines[0].startswith("NRRD000"):
-        raise InvalidResponseError("Invalid response: expected an NRRD volume.")
+        raise InvalidResponseError(_("Invalid response: expected an NRRD volume."))
     fields = dict(_field(line) for line in lines[1:] if ":" in line and not line.startswith("#"))
     try:
         return _volume(fields, data)
     except (KeyError, ValueError, zlib.error) as error:
         raise InvalidResponseError(
-            f"The volume in the response is damaged or not supported ({_reason(error)})."
+            _("The volume in the response is damaged or not supported ({reason}).").format(reason=_reason(error))
         ) from error
 
 
@@ -74,7 +75,9 @@ def to_nrrd(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> bytes:
     """
     type_code = f"{array.dtype.kind}{array.dtype.itemsize}"
     if array.ndim != 3 or type_code not in NAMES:
-        raise InvalidResponseError(f"Cannot write shape {array.shape} and type {array.dtype} as NRRD.")
+        raise InvalidResponseError(
+            _("Cannot write shape {shape} and type {dtype} as NRRD.").format(shape=array.shape, dtype=array.dtype)
+        )
     slices, rows, columns = array.shape
     directions = " ".join(_vector(affine[:3, axis]) for axis in range(3))
     header = (

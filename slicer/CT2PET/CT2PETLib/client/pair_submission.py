@@ -15,11 +15,12 @@ from typing import Any
 
 from CT2PETLib.client.errors import InvalidResponseError
 from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str
+from CT2PETLib.i18n import _
 
 SIDES = {
-    "train": "models are trained on it",
-    "validation": "models are selected on it",
-    "test": "models are tested on it, and never trained on it",
+    "train": _("models are trained on it"),
+    "validation": _("models are selected on it"),
+    "test": _("models are tested on it, and never trained on it"),
 }
 
 
@@ -51,9 +52,17 @@ class Pair:
 
     def __str__(self) -> str:
         """Return the outcome of the submission as a message."""
-        news = f"{self.added} files are new to the server" if self.added else "the server had it already"
+        news = (
+            _("{added} files are new to the server").format(added=self.added)
+            if self.added
+            else _("the server had it already")
+        )
         use = SIDES.get(self.side, "it is assigned to training, validation or test at the next training")
-        return " ".join(filter(None, (f"The pair is stored, {news}; {use}.", *self.reasons, self.warning)))
+        return " ".join(
+            filter(
+                None, (_("The pair is stored, {news}; {use}.").format(news=news, use=use), *self.reasons, self.warning)
+            )
+        )
 
 
 def read_pair(response: Any) -> Pair:
@@ -87,8 +96,10 @@ def zip_of(files: Iterable[Path]) -> bytes:
                 zipped.writestr(f"{index:05d}.dcm", file.read_bytes())
             except OSError as error:
                 raise InvalidResponseError(
-                    f"A file of the series cannot be read ({error.strerror}): check that its disk is connected."
+                    _("A file of the series cannot be read ({strerror}): check that its disk is connected.").format(
+                        strerror=error.strerror
+                    )
                 ) from error
         if not zipped.namelist():
-            raise InvalidResponseError("The volume has no DICOM files: load it from the DICOM database.")
+            raise InvalidResponseError(_("The volume has no DICOM files: load it from the DICOM database."))
     return packed.getvalue()

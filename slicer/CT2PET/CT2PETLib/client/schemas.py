@@ -12,6 +12,7 @@ from typing import Any
 
 from CT2PETLib.client.errors import NotCT2PETError
 from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str
+from CT2PETLib.i18n import _
 
 NAME = "ct2pet"  # name of the app in /info/
 BASELINES = ("zero", "constant", "hu_mean", "hu_median")  # in the order of the reports
@@ -119,11 +120,17 @@ def read_server(content: bytes, base: str) -> Server:
     try:
         data = json.loads(content)
     except ValueError as error:
-        raise NotCT2PETError(f"{base} responds with a web page, not as a ct2pet server: check the address.") from error
+        raise NotCT2PETError(
+            _("{base} responds with a web page, not as a ct2pet server: check the address.").format(base=base)
+        ) from error
     if not isinstance(data, dict) or data.get("name") != NAME:
         is_monai = isinstance(data, dict) and "models" in data and "trainers" in data
-        app = f"the MONAI Label app “{str(data.get('name'))[:60]}”" if is_monai else "another program"
-        raise NotCT2PETError(f"{base} is {app}, not a ct2pet server: check the address.")
+        app = (
+            _("the MONAI Label app “{get}”").format(get=str(data.get("name"))[:60])
+            if is_monai
+            else _("another program")
+        )
+        raise NotCT2PETError(_("{base} is {app}, not a ct2pet server: check the address.").format(base=base, app=app))
     trainers = as_mapping(data.get("trainers"))
     models = as_mapping(data.get("models"))
     datastore = as_mapping(data.get("datastore"))

@@ -8,13 +8,23 @@ from typing import Any
 
 from CT2PETLib.client.error_messages import message_of
 from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str, parse_json, require
+from CT2PETLib.i18n import _
 
 STATE_TEXTS = {  # by MONAI Label's states of a task
-    "SUBMITTED": "queued",
-    "RUNNING": "running",
-    "DONE": "done",
-    "ERROR": "failed",
-    "STOPPED": "stopped",
+    "SUBMITTED": _("queued"),
+    "RUNNING": _("running"),
+    "DONE": _("done"),
+    "ERROR": _("failed"),
+    "STOPPED": _("stopped"),
+}
+
+
+METRIC_NAMES = {
+    "skill_body": _("reduction of the body MAE against zero uptake"),
+    "mae_suv_body": _("body MAE"),
+    "psnr_db_body": _("body PSNR"),
+    "ssim_body": _("body SSIM"),
+    "correlation_body": _("body correlation"),
 }
 
 
@@ -68,9 +78,14 @@ class Training:
         return self.state in ("SUBMITTED", "RUNNING")
 
     @property
+    def metric_name(self) -> str:
+        """The validation metric that selects the best weights, as shown to the user."""
+        return METRIC_NAMES.get(self.key_metric, self.key_metric or _("metric"))
+
+    @property
     def state_text(self) -> str:
         """The state as shown to the user."""
-        return STATE_TEXTS.get(self.state, self.state.lower() or "not started")
+        return STATE_TEXTS.get(self.state, self.state.lower() or _("not started"))
 
 
 @dataclass(frozen=True)
@@ -204,7 +219,9 @@ def _verdict(decision: Mapping[str, Any], version: Any) -> str:
     verdict = as_str(decision.get("verdict"))
     if not decision.get("advice"):
         return verdict
-    return f"{verdict} To use it anyway, choose version {version} in section 7, then press Use the selected version."
+    return _(
+        "{verdict} To use it anyway, choose version {version} in section 7, then press Use the selected version."
+    ).format(verdict=verdict, version=version)
 
 
 def _version(data: Mapping[str, Any]) -> Version:

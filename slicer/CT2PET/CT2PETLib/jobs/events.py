@@ -60,3 +60,10 @@ class Uploaded:
 
     image_id: str
     already_present: bool
+
+
+@dataclass(frozen=True)
+class PairSubmitted:
+    """The pair is on the server; the message says what it will be used for."""
+
+    message: str

@@ -16,6 +16,7 @@ from typing import Any
 
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import CancelledError, ServerError
+from CT2PETLib.i18n import _
 
 CANCEL_TIMEOUT_S = 0.8  # afterwards a thread that cannot be interrupted, such as during a DNS lookup, is abandoned
 # In some versions of Slicer other threads run only while the main thread sleeps; a short sleep at each drain lets them
@@ -126,7 +127,9 @@ class Job:
             self.trace = traceback.format_exc()
             end = (
                 State.FAILED,
-                f"Internal error of the CT2PET module ({type(error).__name__}); see the Python console.",
+                _("Internal error of the CT2PET module ({name}); see the Python console.").format(
+                    name=type(error).__name__
+                ),
             )
         finally:
             self._client.close()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
+from CT2PETLib.client.http.multipart import Progress
 from CT2PETLib.client.http.transport import RetryPolicy
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import to_nrrd
 from CT2PETLib.client.training import CurvePoint, Training
-from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
+from CT2PETLib.i18n import _
+from CT2PETLib.jobs.events import ConnectionLost, PairSubmitted, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Emit, Job
 from CT2PETLib.jobs.slab_order import (
     MAX_SLAB_SLICES,
@@ -121,7 +124,7 @@ class SynthesisJob(Job):
             slab = self._request(client, next_slab(missing, self._centre, size), emit)
             if checksum and slab.metadata.checksum != checksum:
                 missing = (self.requested,)
-                emit(Restarted("A newer version of the model is served now: the synthesis starts again."))
+                emit(Restarted(_("A newer version of the model is served now: the synthesis starts again.")))
             checksum = slab.metadata.checksum
             missing = subtract(missing, (slab.start, slab.stop))
             size = MAX_SLAB_SLICES
@@ -174,16 +177,41 @@ class UploadJob(Job):
         if client.study(image_id) is not None:
             emit(Uploaded(image_id, already_present=True))
             return
-        reported_at = float("-inf")
-
-        def progress(done: int, total: int) -> None:
-            nonlocal reported_at
-            if done == total or time.monotonic() - reported_at > PROGRESS_INTERVAL_S:
-                reported_at = time.monotonic()
-                emit(UploadProgress(done, total))
-
-        was_sent = client.send_ct(to_nrrd(self._array, self._affine), image_id, progress=progress)
+        was_sent = client.send_ct(to_nrrd(self._array, self._affine), image_id, progress=_progress(emit))
         emit(Uploaded(image_id, already_present=not was_sent))
+
+
+class PairUploadJob(Job):
+    """Submit a CT and its measured PET for training. Get the user's consent first.
+
+    Emits `UploadProgress`, and finally `PairSubmitted`.
+    """
+
+    def __init__(self, client: Client, *, ct: Sequence[Path], pet: Sequence[Path]) -> None:
+        """Create the job without sending a request.
+
+        Args:
+            client: Client of the server.
+            ct, pet: DICOM files of each series; `ct` may be empty if the server has the CT.
+        """
+        self._ct, self._pet = ct, pet
+        super().__init__(client, self._submit)
+
+    def _submit(self, client: Client, emit: Emit) -> None:
+        emit(PairSubmitted(str(client.submit_pair(self._ct, self._pet, progress=_progress(emit)))))
+
+
+def _progress(emit: Emit) -> Progress:
+    """Return a progress callback that emits `UploadProgress`, not more often than a window needs."""
+    reported_at = float("-inf")
+
+    def progress(done: int, total: int) -> None:
+        nonlocal reported_at
+        if done == total or time.monotonic() - reported_at > PROGRESS_INTERVAL_S:
+            reported_at = time.monotonic()
+            emit(UploadProgress(done, total))
+
+    return progress
 
 
 class TrainingWatch(Job):

@@ -8,6 +8,7 @@ from typing import Any
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.infer_result import Interval, MeasuredRegion, RegionIntervals
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
+from CT2PETLib.i18n import _
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
 from CT2PETLib.panel.display import DisplaySection
@@ -43,8 +44,8 @@ class CompareSection:
         study, client = self._ct_section.study, self._panel.require_client()
         if study is None or not study.has_real_pet:
             why = f" ({study.why_no_pet})" if study is not None and study.why_no_pet else ""
-            raise SceneError(f"The server has no real PET of this CT{why}; load one into the scene.")
-        self._start("Downloading the real PET …")
+            raise SceneError(_("The server has no real PET of this CT{why}; load one into the scene.").format(why=why))
+        self._start(_("Downloading the real PET …"))
         self._panel.runner.submit(
             client,
             lambda job_client: read_nrrd(job_client.real_pet(study.image_id)),
@@ -60,7 +61,7 @@ class CompareSection:
             declare_suv(real)
         ct = synthetic.GetNodeReference(node_attributes.CT_NODE) or parameters.ct
         inputs = comparison.gather(ct=ct, synthetic=synthetic, real=real)
-        self._start("Comparing …")
+        self._start(_("Comparing …"))
         self._panel.runner.submit(
             self._panel.client or Client(UNUSED_ADDRESS),
             lambda _: _compute(inputs),
@@ -85,7 +86,7 @@ class CompareSection:
         rows = comparison.segment_uptakes(parameters.segmentation, synthetic=parameters.synthetic, real_suv=real)
         comparison.show_uptakes(self._panel.scene, rows)
         set_rows(self._panel.ui.uptakeTable, [_uptake_row(row) for row in rows])
-        self._panel.show_message("" if real is not None else "Press Compare first to include the real PET.")
+        self._panel.show_message("" if real is not None else _("Press Compare first to include the real PET."))
         self._request_intervals(rows, parameters.synthetic)
 
     def refresh(self) -> None:
@@ -96,7 +97,7 @@ class CompareSection:
         synthesising = self._synthesise.is_active
         ui.loadRealButton.setEnabled(study is not None and study.has_real_pet and not self._busy)
         ui.compareButton.setEnabled(synthetic is not None and real is not None and not self._busy and not synthesising)
-        ui.compareButton.setText("Comparing …" if self._busy else "Compare")
+        ui.compareButton.setText(_("Comparing …") if self._busy else _("Compare"))
         ui.realIsSuvCheckBox.setEnabled(real is not None and not is_suv(real))
         is_current = self._comparison is not None and self._is_current()
         for button in (ui.differenceButton, ui.scatterButton):
@@ -125,12 +126,17 @@ class CompareSection:
         set_rows(self._panel.ui.uptakeTable, [_uptake_row(row, found.get(id(row))) for row in rows])
         sentences = dict.fromkeys(one.max.sentence for one in found.values() if one.max.low is None)
         levels = {f"{100 * one.max.level:g} %": one.max.patients for one in found.values() if one.max.low is not None}
-        shown = [f"In brackets: {level} intervals, calibrated on {count} patients." for level, count in levels.items()]
+        shown = [
+            _("Estimated SUV, with {level} intervals in brackets, calibrated on {count} patients.").format(
+                level=level, count=count
+            )
+            for level, count in levels.items()
+        ]
         self._panel.show_message(" ".join([*shown, *sentences]))
 
     def _on_real(self, description: str, volume: NrrdVolume) -> None:
         self._busy = False
-        name = " ".join(filter(None, ("Real PET", description)))
+        name = " ".join(filter(None, (_("Real PET"), description)))
         node = make_volume_node(self._panel.scene, volume.array, volume.affine, name)
         declare_suv(node)  # the server's PETs are in SUVbw
         self._panel.parameters.real = node

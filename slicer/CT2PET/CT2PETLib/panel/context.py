@@ -10,11 +10,10 @@ from typing import Any
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
 from CT2PETLib.client.schemas import Server
+from CT2PETLib.i18n import _
 from CT2PETLib.jobs.runner import JobRunner
+from CT2PETLib.panel.qt_helpers import text_style
 from CT2PETLib.scene.volume import SceneError
-
-ERROR_STYLE = "color: #b3261e;"
-NORMAL_STYLE = ""
 
 
 class Panel:
@@ -55,22 +54,22 @@ class Panel:
             self.show_error(str(error))
         except Exception:
             logging.getLogger("CT2PET").exception("in a handler of the panel")
-            self.show_error("Internal error of the CT2PET module; see Slicer's log (Ctrl+0) for details.")
+            self.show_error(_("Internal error of the CT2PET module; see Slicer's log (Ctrl+0) for details."))
         name = getattr(handler, "__qualname__", repr(handler))
         self.max_wall_s[name] = max(self.max_wall_s.get(name, 0.0), time.perf_counter() - wall_start)
         self.max_cpu_s[name] = max(self.max_cpu_s.get(name, 0.0), time.thread_time() - cpu_start)
 
     def show_message(self, message: str) -> None:
         """Show a message; an empty one hides the message line."""
-        self._write(message, NORMAL_STYLE)
+        self._write(message, is_error=False)
 
     def show_error(self, message: str) -> None:
         """Show an error message."""
-        self._write(message, ERROR_STYLE)
+        self._write(message, is_error=True)
         self.refresh()
 
-    def _write(self, message: str, style: str) -> None:
-        self.ui.messageLabel.setStyleSheet(style)
+    def _write(self, message: str, *, is_error: bool) -> None:
+        self.ui.messageLabel.setStyleSheet(text_style(is_error=is_error))
         self.ui.messageLabel.setText(message)
         self.ui.messageLabel.setVisible(bool(message))
 
@@ -81,5 +80,5 @@ class Panel:
             ServerError: There is no connection.
         """
         if self.client is None:
-            raise ServerError("Not connected: enter the server address, then press Test connection.")
+            raise ServerError(_("Not connected: enter the server address, then press Test connection."))
         return self.client

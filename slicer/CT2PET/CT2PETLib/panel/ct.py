@@ -6,8 +6,10 @@ from typing import Any
 
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.client.studies import Study
+from CT2PETLib.i18n import _
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.qt_helpers import get_property, set_rows
+from CT2PETLib.panel.settings import load_display
 from CT2PETLib.scene import display, views
 from CT2PETLib.scene.volume import ijk_to_ras, make_volume_node, voxels
 
@@ -103,7 +105,7 @@ class CTSection:
             return
         study, client = self._shown[row], self._panel.require_client()
         self._loading = study.image_id
-        self._panel.show_message("Downloading the CT …")
+        self._panel.show_message(_("Downloading the CT …"))
         self._panel.runner.submit(
             client,
             lambda job_client: read_nrrd(job_client.ct(study.image_id)),
@@ -117,7 +119,7 @@ class CTSection:
         ui, panel = self._panel.ui, self._panel
         ui.refreshStudiesButton.setEnabled(panel.client is not None)
         ui.loadStudyButton.setEnabled(self._loading is None and 0 <= ui.studyTable.currentRow() < len(self._shown))
-        ui.loadStudyButton.setText("Loading …" if self._loading else "Load the selected study's CT")
+        ui.loadStudyButton.setText(_("Loading …") if self._loading else _("Load the selected study's CT"))
         ui.consentCheckBox.setChecked(self.has_consent)
         ui.consentCheckBox.setEnabled(self.ct is not None and not self.image_id)
         ui.ctStateLabel.setText(self._state())
@@ -128,15 +130,17 @@ class CTSection:
     def _state(self) -> str:
         ct, client = self.ct, self._panel.client
         if ct is None:
-            return "Select a CT of the scene, or load a study of the server."
+            return _("Select a CT of the scene, or load a study of the server.")
         slices, rows, columns = voxels(ct).shape
-        size = f"{slices} slices of {rows} × {columns}."
+        size = _("{slices} slices of {rows} × {columns}.").format(slices=slices, rows=rows, columns=columns)
         if self.image_id:
-            return f"{size} The server has this CT; nothing has to be sent."
+            return _("{size} The server has this CT; nothing has to be sent.").format(size=size)
         if client is None:
             return size
         warning = f" {client.address.warning}" if client.address.warning else ""
-        return f"{size} It has to be sent to {client.address.host} once.{warning}"
+        return _("{size} It has to be sent to {host} once.{warning}").format(
+            size=size, host=client.address.host, warning=warning
+        )
 
     def _consent_key(self) -> str:
         ct, client = self.ct, self._panel.client
@@ -151,7 +155,7 @@ class CTSection:
         self._loading = None
         name = " ".join(filter(None, ("CT", study.description, study.date)))
         node = make_volume_node(self._panel.scene, volume.array, volume.affine, name)
-        display.show_ct(node)
+        display.show_ct(node, load_display().window_hu)
         self.set_image_id(node, study.image_id)
         self._panel.parameters.ct = node
         views.show_alone(self._panel.scene, node)
@@ -166,7 +170,7 @@ class CTSection:
 def _row(study: Study) -> list[str]:
     date = study.date
     day = f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 else date
-    real = "yes" if study.has_real_pet else "uploaded" if study.uploaded else "no"
+    real = _("yes") if study.has_real_pet else _("uploaded") if study.uploaded else _("no")
     return [study.patient_id or "–", day or "–", study.description or "–", str(study.slices or "–"), real]
 
 

@@ -11,10 +11,14 @@ import qt
 
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.infer_result import InferResult
+from CT2PETLib.i18n import _
+from CT2PETLib.jobs.events import PairSubmitted, UploadProgress
+from CT2PETLib.jobs.job import Job, State
+from CT2PETLib.jobs.jobs import PairUploadJob
 from CT2PETLib.panel.compare import UNUSED_ADDRESS
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.qt_helpers import get_property, set_rows
+from CT2PETLib.panel.qt_helpers import get_property, sent_text, set_rows
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.scene import node_attributes, pair_checks
 from CT2PETLib.scene.dicom_files import dicom_files
@@ -40,7 +44,7 @@ class ExportSection:
     def store(self) -> None:
         """Store the synthetic PET with its CT, in the server's studies folder or PACS."""
         model, version, image_id = self._synthesised()
-        self._start("Saving …")
+        self._start(_("Saving …"))
         self._panel.runner.submit(
             self._panel.require_client(),
             lambda job_client: job_client.store(model, image_id, version=version),
@@ -50,15 +54,19 @@ class ExportSection:
 
     def save_dicom(self) -> None:
         """Save the synthetic PET as DICOM series in a folder of this computer."""
-        folder = qt.QFileDialog.getExistingDirectory(None, "Folder for the synthetic PET's DICOM series")
+        folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the synthetic PET's DICOM series"))
         if not folder:
             return
         model, version, image_id = self._synthesised()
-        self._start("Downloading the DICOM series …")
+        self._start(_("Downloading the DICOM series …"))
         self._panel.runner.submit(
             self._panel.require_client(),
             lambda job_client: unpack(job_client.dicom(model, image_id, version=version), Path(folder)),
-            lambda count: self._done(f"Saved {count} DICOM files in {folder}. Each is labelled as synthetic."),
+            lambda count: self._done(
+                _("Saved {count} DICOM files in {folder}. Each is labelled as synthetic.").format(
+                    count=count, folder=folder
+                )
+            ),
             on_error=self._on_error,
         )
 
@@ -66,7 +74,7 @@ class ExportSection:
         """Check whether CT and PET form a plausible pair; nothing is sent."""
         ct, pet = self._pair()
         pair = pair_checks.gather(ct, pet)
-        self._start("Checking …")
+        self._start(_("Checking …"))
         self._panel.runner.submit(
             self._panel.client or Client(UNUSED_ADDRESS),
             lambda _: pair_checks.check(pair),
@@ -79,13 +87,9 @@ class ExportSection:
         ct, pet = self._pair()
         pet_files = dicom_files(pet)
         ct_files = () if self._ct_section.is_from_studies(ct) else dicom_files(ct)
-        self._start("Submitting the pair …")
-        self._panel.runner.submit(
-            self._panel.require_client(),
-            lambda job_client: str(job_client.submit_pair(ct_files, pet_files)),
-            self._on_submitted,
-            on_error=self._on_error,
-        )
+        job = PairUploadJob(self._panel.require_client(), ct=ct_files, pet=pet_files)
+        self._start(_("Sending the pair …"))
+        self._panel.runner.start(job, self._on_pair_event, self._on_pair_end)
 
     def refresh(self) -> None:
         """Update the widgets."""
@@ -112,7 +116,9 @@ class ExportSection:
         """
         pet, image_id = self._panel.parameters.synthetic, self._ct_section.image_id
         if pet.GetNodeReference(node_attributes.CT_NODE) is not self._ct_section.ct or not image_id:
-            raise SceneError(f"{pet.GetName()} was synthesised from another CT; select that CT in section 2.")
+            raise SceneError(
+                _("{volume} was synthesised from another CT; select that CT in section 2.").format(volume=pet.GetName())
+            )
         return pet.GetAttribute(node_attributes.MODEL), node_attributes.version_number(pet), image_id
 
     def _pair(self) -> tuple[Any, Any]:
@@ -121,20 +127,33 @@ class ExportSection:
 
     def _on_checked(self, ct: Any, pet: Any, checks: tuple[Check, ...]) -> None:
         passed = all(one.ok for one in checks)
-        set_rows(self._panel.ui.pairTable, [[c.question, c.found, "ok" if c.ok else "FAILED"] for c in checks])
-        self._done("The pair is plausible." if passed else "")
+        set_rows(self._panel.ui.pairTable, [[c.question, c.found, _("ok") if c.ok else _("FAILED")] for c in checks])
+        self._done(_("The pair is plausible.") if passed else "")
         self._checked = (ct, pet) if passed else ()
         if not passed:
-            self._panel.show_error("The pair cannot be submitted: see the check marked FAILED.")
+            self._panel.show_error(_("The pair cannot be submitted: see the check marked FAILED."))
         self._panel.refresh()
 
     def _on_stored(self, metadata: InferResult) -> None:
-        self._done(f"Saved with its CT as series {metadata.series_instance_uid}. Each file is labelled as synthetic.")
+        self._done(
+            _("Saved with its CT as series {series_instance_uid}. Each file is labelled as synthetic.").format(
+                series_instance_uid=metadata.series_instance_uid
+            )
+        )
 
-    def _on_submitted(self, message: str) -> None:
+    def _on_pair_event(self, event: UploadProgress | PairSubmitted) -> None:
+        if isinstance(event, UploadProgress):
+            self._panel.show_message(sent_text(_("Sending the pair"), event))
+            return
         self._panel.ui.pairConsentCheckBox.setChecked(False)
-        self._done(message)
+        self._done(event.message)
         self._ct_section.list_studies()
+
+    def _on_pair_end(self, job: Job) -> None:
+        if job.state is State.FAILED:
+            self._on_error(job.message)
+        elif job.state is State.CANCELLED:
+            self._done("")
 
     def _start(self, message: str) -> None:
         self._busy = True

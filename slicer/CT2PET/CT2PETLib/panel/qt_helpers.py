@@ -8,6 +8,12 @@ from typing import Any
 
 import qt
 
+import slicer
+from CT2PETLib.i18n import _
+from CT2PETLib.jobs.events import UploadProgress
+
+DARK_LIGHTNESS = 128  # of a window; below it Slicer's style is dark
+
 
 def get_property(widget: Any, name: str) -> Any:
     """Return a property of a widget, such as `get_property(box, "currentText")`."""
@@ -51,10 +57,28 @@ def format_number(value: float, decimals: int = 2) -> str:
 def format_duration(seconds: float) -> str:
     """Return a duration such as 4 s or 1 min 20 s."""
     rounded = max(0, round(seconds))
-    return f"{rounded} s" if rounded < 60 else f"{rounded // 60} min {rounded % 60} s"
+    minutes, rest = divmod(rounded, 60)
+    if not minutes:
+        return _("{seconds} s").format(seconds=rest)
+    return _("{minutes} min {seconds} s").format(minutes=minutes, seconds=rest)
+
+
+def sent_text(what: str, progress: UploadProgress) -> str:
+    """Return how much of something was sent, such as `Sending the CT: 12.5 of 80.2 MB`."""
+    return _("{what}: {done:.1f} of {total:.1f} MB").format(
+        what=what, done=progress.done / 1e6, total=progress.total / 1e6
+    )
 
 
 def show_or_hide(label: Any, text: str) -> None:
     """Show text in a label; an empty text hides the label."""
     label.setText(text)
     label.setVisible(bool(text))
+
+
+def text_style(*, is_error: bool) -> str:
+    """Return the style sheet of a message; an error is vermilion, with enough contrast in a light or dark window."""
+    if not is_error:
+        return ""
+    is_dark = slicer.app.palette().color(qt.QPalette.Window).lightness() < DARK_LIGHTNESS
+    return f"color: {'#ff9a57' if is_dark else '#a84300'};"

@@ -10,8 +10,9 @@ from CT2PETLib.client.client import Client
 from CT2PETLib.client.http.connection import SIGN_IN, Connection
 from CT2PETLib.client.http.server_url import ServerUrl, parse_server_url, remember
 from CT2PETLib.client.http.transport import Token
-from CT2PETLib.panel.context import ERROR_STYLE, NORMAL_STYLE, Panel
-from CT2PETLib.panel.qt_helpers import get_property, set_items
+from CT2PETLib.i18n import _
+from CT2PETLib.panel.context import Panel
+from CT2PETLib.panel.qt_helpers import get_property, set_items, text_style
 
 HISTORY = "CT2PET/Addresses"  # never includes user names, passwords or tokens
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"
@@ -39,9 +40,9 @@ class ServerSection:
         """Update the widgets."""
         ui, panel = self._panel.ui, self._panel
         ui.testButton.setEnabled(not self._testing)
-        ui.testButton.setText("Testing …" if self._testing else "Test connection")
+        ui.testButton.setText(_("Testing …") if self._testing else _("Test connection"))
         signed_in = panel.client is not None and panel.client.is_signed_in
-        ui.signInButton.setText("Sign out" if signed_in else "Sign in")
+        ui.signInButton.setText(_("Sign out") if signed_in else _("Sign in"))
         for field in (ui.userEdit, ui.passwordEdit):
             field.setEnabled(not signed_in)
 
@@ -51,7 +52,7 @@ class ServerSection:
             return
         client = self._client()
         self._testing = True
-        self._label("Connecting …", is_error=False)
+        self._label(_("Connecting …"), is_error=False)
         self._panel.refresh()
         self._panel.runner.submit(
             client, lambda job_client: job_client.test_connection(), self._on_tested, on_error=self._on_error
@@ -62,7 +63,7 @@ class ServerSection:
         if self._panel.client is not None:
             self._token = Token()
             self._panel.client = self._panel.server = None
-            self._label("Not connected.", is_error=False)
+            self._label(_("Not connected."), is_error=False)
             self._connected()
 
     def sign_in(self) -> None:
@@ -108,7 +109,7 @@ class ServerSection:
         self._panel.refresh()
 
     def _label(self, message: str, *, is_error: bool) -> None:
-        self._panel.ui.connectionLabel.setStyleSheet(ERROR_STYLE if is_error else NORMAL_STYLE)
+        self._panel.ui.connectionLabel.setStyleSheet(text_style(is_error=is_error))
         self._panel.ui.connectionLabel.setText(message)
 
 

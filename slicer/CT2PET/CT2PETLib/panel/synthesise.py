@@ -7,14 +7,15 @@ from typing import Any
 
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.training import Versions
+from CT2PETLib.i18n import _
 from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import SynthesisJob, UploadJob
 from CT2PETLib.jobs.runner import OnEnd, OnEvent
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.model_card import model_page, served_summary, version_page, version_summary
-from CT2PETLib.panel.qt_helpers import format_duration, get_property, set_items, show_or_hide
+from CT2PETLib.panel.model_card import model_page, reader_warnings, served_summary, version_page, version_summary
+from CT2PETLib.panel.qt_helpers import format_duration, get_property, sent_text, set_items, show_or_hide
 from CT2PETLib.panel.version_selector import VersionSelector
 from CT2PETLib.scene import node_attributes, views
 from CT2PETLib.scene.buffer import ZeroBuffer
@@ -77,7 +78,7 @@ class SynthesiseSection:
         elif self._ct_section.has_consent:
             self._upload()
         else:
-            self._panel.show_error("Tick “I may send this CT to the server” first: nothing is sent without consent.")
+            self._panel.show_error(_("Tick “I may send this CT to the server” first: nothing is sent without consent."))
             return
         self._panel.refresh()
 
@@ -94,7 +95,7 @@ class SynthesiseSection:
         ui, is_active = self._panel.ui, self.is_active
         ready = self._ct_section.ct is not None and self._can_synthesise
         ui.applyButton.setText(
-            "Cancel" if is_active else "Synthesise the rest" if self._can_resume() else "Synthesise PET"
+            _("Cancel") if is_active else _("Synthesise the rest") if self._can_resume() else _("Synthesise PET")
         )
         cancelling = is_active and self._job.state is State.CANCEL_REQUESTED
         ui.applyButton.setEnabled(not cancelling if is_active else bool(ready))
@@ -119,10 +120,7 @@ class SynthesiseSection:
         def on_event(event: Any) -> None:
             """Show the progress of the upload, and store the id of the CT."""
             if isinstance(event, UploadProgress):
-                self._show_bar(
-                    event.done / max(1, event.total),
-                    f"Sending the CT: {event.done / 1e6:.0f} of {event.total / 1e6:.0f} MB",
-                )
+                self._show_bar(event.done / max(1, event.total), sent_text(_("Sending the CT"), event))
             elif isinstance(event, Uploaded):
                 self._ct_section.set_image_id(ct, event.image_id)
 
@@ -132,7 +130,7 @@ class SynthesiseSection:
                 self._synthesise(self._ct_section.image_id)
             self._on_end(ended)
 
-        self._begin(job, on_event, on_end, "Sending the CT …")
+        self._begin(job, on_event, on_end, _("Sending the CT …"))
 
     def _synthesise(self, image_id: str) -> None:
         ct, model = self._ct_section.ct, self.model
@@ -160,7 +158,7 @@ class SynthesiseSection:
         )
 
     def _start(self, job: SynthesisJob) -> None:
-        self._begin(job, self._on_event, self._on_end, "Waiting for the first slices …")
+        self._begin(job, self._on_event, self._on_end, _("Waiting for the first slices …"))
 
     def _begin(self, job: Job, on_event: OnEvent, on_end: OnEnd, text: str) -> None:
         self._job, self._retry_message = job, ""
@@ -181,8 +179,8 @@ class SynthesiseSection:
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, ConnectionLost):
-            self._retry_message = (
-                f"{event.message} Retrying in {format_duration(event.retry_in_s)}; received slices are kept."
+            self._retry_message = _("{message} Retrying in {retry_in_s}; received slices are kept.").format(
+                message=event.message, retry_in_s=format_duration(event.retry_in_s)
             )
         elif isinstance(event, Restarted):
             self._panel.show_message(event.message)
@@ -196,12 +194,12 @@ class SynthesiseSection:
     def _fill(self, slab: ReceivedSlab) -> None:
         if not self._panel.scene.IsNodePresent(self._ct):
             self._job.cancel()
-            self._panel.show_error("The CT was removed from the scene: the synthesis is cancelled.")
+            self._panel.show_error(_("The CT was removed from the scene: the synthesis is cancelled."))
             return
         version = slab.metadata.version or slab.metadata.checksum[:8]
         is_first = self._pet is None or not self._panel.scene.IsNodePresent(self._pet)
         if is_first:
-            show_or_hide(self._panel.ui.unlikeLabel, slab.metadata.unlike_warning)
+            show_or_hide(self._panel.ui.unlikeLabel, reader_warnings(slab.metadata))
             self._pet = self._node(version, node_attributes.SYNTHETIC_PET)
             self._error_map = None
         fill_slab(self._pet, slab.pet.array, slab.pet.affine)
@@ -226,7 +224,7 @@ class SynthesiseSection:
     def _on_end(self, job: Job) -> None:
         if job is self._job and job.state is State.FAILED:
             self._panel.show_error(
-                f"{job.message} {'Received slices are kept.' if self._pet is not None else ''}".strip()
+                f"{job.message} {_('Received slices are kept.') if self._pet is not None else ''}".strip()
             )
         self._panel.refresh()
 
@@ -264,21 +262,23 @@ class SynthesiseSection:
                 self._show_bar(0.0, self._first_step())
             return
         left_s = job.seconds_left
-        estimate = "Waiting for the first slices …" if left_s is None else f"About {format_duration(left_s)} left."
+        estimate = _("Waiting for the first slices …")
+        if left_s is not None:
+            estimate = _("About {time} left.").format(time=format_duration(left_s))
         text = {
-            State.CANCEL_REQUESTED: "Cancelling …",
-            State.CANCELLED: "Cancelled. Received slices are kept.",
-            State.FAILED: "Incomplete. Received slices are kept.",
-            State.DONE: "Done.",
+            State.CANCEL_REQUESTED: _("Cancelling …"),
+            State.CANCELLED: _("Cancelled. Received slices are kept."),
+            State.FAILED: _("Incomplete. Received slices are kept."),
+            State.DONE: _("Done."),
         }.get(job.state, estimate)
         self._show_bar(job.fraction, self._retry_message if self._retry_message and not job.state.is_over else text)
 
     def _first_step(self) -> str:
         if self._panel.client is None:
-            return "Connect to a server first."
+            return _("Connect to a server first.")
         if not self._can_synthesise:
-            return "Select a trained model, or train one in section 7."
-        return "Select a CT first." if self._ct_section.ct is None else ""
+            return _("Select a trained model, or train one in section 7.")
+        return _("Select a CT first.") if self._ct_section.ct is None else ""
 
     def _show_bar(self, fraction: float, text: str) -> None:
         self._panel.ui.progressBar.setValue(round(1000 * fraction))

@@ -8,6 +8,7 @@ from typing import Any
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ForbiddenError, RefusedError, SignInError
 from CT2PETLib.client.training import Training, Version, Versions
+from CT2PETLib.i18n import _
 from CT2PETLib.jobs.events import ConnectionLost
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import TrainingWatch
@@ -48,11 +49,11 @@ class TrainSection:
         """Start a training of the selected model, or stop the active one."""
         client, model = self._panel.require_client(), self._synthesise.model
         if self._is_active:
-            self._panel.show_message("Stopping the training …")
+            self._panel.show_message(_("Stopping the training …"))
             self._panel.runner.submit(client, lambda job_client: job_client.stop_training(), lambda _: self.watch())
         elif model is not None:
             settings = {"max_epochs": int(self._panel.parameters.epochs)}
-            self._panel.show_message("Starting the training …")
+            self._panel.show_message(_("Starting the training …"))
             self._panel.runner.submit(
                 client, lambda job_client: job_client.train(model.name, settings), lambda _: self._started()
             )
@@ -91,7 +92,9 @@ class TrainSection:
         if version.published is False and self._confirmed != (model.name, version.number):
             self._confirmed = (model.name, version.number)
             self._panel.show_error(
-                f"{version.verdict} Press the button again to serve version {version.number} anyway."
+                _("{verdict} Press the button again to serve version {number} anyway.").format(
+                    verdict=version.verdict, number=version.number
+                )
             )
             return
         self._confirmed = ("", 0)
@@ -105,7 +108,7 @@ class TrainSection:
         """Update the widgets."""
         ui, model = self._panel.ui, self._synthesise.model
         ui.trainButton.setEnabled(self._panel.client is not None and (self._is_active or model is not None))
-        ui.trainButton.setText("Stop training" if self._is_active else "Train")
+        ui.trainButton.setText(_("Stop training") if self._is_active else _("Train"))
         ui.curveButton.setEnabled(self._watch is not None and bool(self._watch.curve))
         versions = next((v for v in self._versions if model is not None and v.model == model.name), None)
         shown = list(versions.versions) if versions is not None else []
@@ -130,7 +133,7 @@ class TrainSection:
     def _on_event(self, event: ConnectionLost | Training) -> None:
         ui = self._panel.ui
         if isinstance(event, ConnectionLost):
-            ui.trainingLabel.setText(f"{event.message} The training continues on the server.")
+            ui.trainingLabel.setText(_("{message} The training continues on the server.").format(message=event.message))
             return
         self._was_active = self._was_active or event.is_active
         # early stopping may end a training before its last epoch
@@ -145,7 +148,7 @@ class TrainSection:
     def _chart(self) -> Any:
         """Update the chart of the curve, and return it."""
         training = self._watch.training
-        return training_chart(self._panel.scene, self._watch.curve, metric=training.key_metric or "metric")
+        return training_chart(self._panel.scene, self._watch.curve, metric=training.metric_name)
 
     def _on_end(self, job: Job) -> None:
         if job.state is State.FAILED:
@@ -161,7 +164,7 @@ class TrainSection:
         self._panel.refresh()
 
     def _on_served(self, model: str, number: int) -> None:
-        self._panel.show_message(f"{model} is served as version {number} now.")
+        self._panel.show_message(_("{model} is served as version {number} now.").format(model=model, number=number))
         self._on_published()
 
 
@@ -175,16 +178,20 @@ def _serve(job_client: Client, model: str, version: Version) -> Versions:
 def training_text(training: Training) -> str:
     """Return the state of a training in a line."""
     if not training.model:
-        return "No training was started yet."
+        return _("No training was started yet.")
     parts = [f"{training.model}: {training.state_text}"]
     if training.epochs:
-        parts.append(f"epoch {training.epoch} of {training.epochs}")
+        parts.append(_("epoch {epoch} of {epochs}").format(epoch=training.epoch, epochs=training.epochs))
     if training.loss is not None:
-        parts.append(f"loss {training.loss:.4f}")
+        parts.append(_("loss {loss:.4f}").format(loss=training.loss))
     if training.best is not None:
-        parts.append(f"best {training.key_metric or 'metric'} {training.best:.4f} in epoch {training.best_epoch}")
+        parts.append(
+            _("best {metric} {best:.4f} in epoch {best_epoch}").format(
+                metric=training.metric_name, best=training.best, best_epoch=training.best_epoch
+            )
+        )
     if training.time_left:
-        parts.append(f"{training.time_left} left")
+        parts.append(_("{time_left} left").format(time_left=training.time_left))
     return f"{', '.join(parts)}. {training.why_failed}".strip()
 
 
@@ -193,7 +200,9 @@ def verdict_text(training: Training) -> str:
     if training.is_active or training.published is None:
         return ""
     head = (
-        "Champion: the new version is served." if training.published else "Challenger: the served version is unchanged."
+        _("Champion: the new version is served.")
+        if training.published
+        else _("Challenger: the served version is unchanged.")
     )
     return f"{head} {training.verdict[:1].upper()}{training.verdict[1:]}".strip()
 
@@ -203,6 +212,6 @@ def _row(version: Version) -> list[str]:
         str(version.number),
         version.kept[:10],
         str(version.patients or "–"),
-        "yes" if version.served else "",
+        _("yes") if version.served else "",
         version.verdict or version.origin,
     ]

@@ -12,6 +12,7 @@ from typing import Any
 
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.training import Version, Versions
+from CT2PETLib.i18n import _
 from CT2PETLib.panel.qt_helpers import get_property
 
 
@@ -60,15 +61,15 @@ class VersionSelector:
 def served_label(model: Model | None) -> str:
     """Return the label of the first item."""
     if model is None or not model.trained:
-        return "served version (none yet)"
-    return f"served version ({model.version})" if model.version else "served version"
+        return _("served version (none yet)")
+    return _("served version ({version})").format(version=model.version) if model.version else _("served version")
 
 
 def version_label(version: Version) -> str:
     """Return the label of a version: number, date, and number of training patients."""
-    parts = [f"version {version.number}", version.kept[:10]]
+    parts = [_("version {number}").format(number=version.number), version.kept[:10]]
     if version.patients:
-        parts.append(f"{version.patients} patients")
+        parts.append(_("{patients} patients").format(patients=version.patients))
     if version.served:
-        parts.append("served")
+        parts.append(_("served"))
     return ", ".join(filter(None, parts))

@@ -16,6 +16,7 @@ from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
 from CT2PETLib.panel.display import DisplaySection
 from CT2PETLib.panel.export import ExportSection
+from CT2PETLib.panel.qt_helpers import get_property
 from CT2PETLib.panel.server import ServerSection
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.panel.train import TrainSection
@@ -106,8 +107,9 @@ class CT2PETWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.refresh()
 
     def _open_parameters(self) -> None:
-        self.panel.parameters = self.logic.getParameterNode()
-        self._gui_tag = self.panel.parameters.connectGui(self.ui)
+        self.panel.parameters = parameters = self.logic.getParameterNode()
+        self.display.restore()
+        self._gui_tag = parameters.connectParametersToGui(parameter_widgets(self.ui))
         self.addObserver(self.panel.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.refresh()
 
@@ -126,3 +128,12 @@ class CT2PETWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _on_scene_closed(self, _caller: Any, _event: Any) -> None:
         self._open_parameters()
+
+
+def parameter_widgets(ui: Any) -> dict[str, Any]:
+    """Return the widgets that show a parameter, by the parameter's name.
+
+    `connectGui` finds them as well, but returns no tag to disconnect them by before Slicer 5.10.
+    """
+    named = ((get_property(widget, "SlicerParameterName"), widget) for widget in vars(ui).values())
+    return {name: widget for name, widget in named if name}

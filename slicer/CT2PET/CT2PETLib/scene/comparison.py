@@ -14,6 +14,7 @@ import slicer.util
 import vtk
 
 import slicer
+from CT2PETLib.i18n import _
 from CT2PETLib.scene import metrics, node_attributes, resampling
 from CT2PETLib.scene.tables import fill_table, get_or_add_node, make_chart
 from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, make_pet_node, present_slices, set_voxels, voxels
@@ -69,16 +70,28 @@ def gather(*, ct: Any, synthetic: Any, real: Any) -> ComparisonInputs:
     """
     if not is_suv(real):
         raise SceneError(
-            f"{real.GetName()}: the units are not SUVbw. Load it with the PET DICOM extension, or tick “I know that "
-            "the values are SUVbw”."
+            _(
+                "{volume}: the units are not SUVbw. Load it with the PET DICOM extension, or tick “I know that "
+                "the values are SUVbw”."
+            ).format(volume=real.GetName())
         )
     if real.GetTransformNodeID() != synthetic.GetTransformNodeID():
-        raise SceneError(f"{real.GetName()} and the CT have different parent transforms; harden both transforms first.")
+        raise SceneError(
+            _("{volume} and the CT have different parent transforms; harden both transforms first.").format(
+                volume=real.GetName()
+            )
+        )
     present = present_slices(synthetic)
     if not present.any():
-        raise SceneError(f"{synthetic.GetName()}: no slice is synthesised yet; press Synthesise PET first.")
+        raise SceneError(
+            _("{volume}: no slice is synthesised yet; press Synthesise PET first.").format(volume=synthetic.GetName())
+        )
     if voxels(ct).shape != voxels(synthetic).shape:
-        raise SceneError(f"{synthetic.GetName()} was synthesised from another CT than {ct.GetName()}; choose that CT.")
+        raise SceneError(
+            _("{volume} was synthesised from another CT than {volume_2}; choose that CT.").format(
+                volume=synthetic.GetName(), volume_2=ct.GetName()
+            )
+        )
     return ComparisonInputs(
         voxels(ct), voxels(synthetic), present, voxels(real), ijk_to_ras(synthetic), ijk_to_ras(real)
     )
@@ -97,8 +110,10 @@ def compute(inputs: ComparisonInputs) -> Comparison:
     body = resampling.body_mask(inputs.ct_hu) & inputs.present[:, None, None]
     if not (body & np.isfinite(real)).any():
         raise SceneError(
-            "The real PET and the synthesised slices have no part of the body in common: check that they belong to one "
-            "study."
+            _(
+                "The real PET and the synthesised slices have no part of the body in common: check that they "
+                "belong to one study."
+            )
         )
     difference = np.where(np.isfinite(real) & inputs.present[:, None, None], inputs.synthetic_suv - real, 0.0)
     with np.errstate(invalid="ignore"):
@@ -177,10 +192,14 @@ def segment_masks(node: Any, reference: Any) -> list[tuple[str, np.ndarray[Any, 
         labels = voxels(node)
         same_affine = np.allclose(ijk_to_ras(node), ijk_to_ras(reference), atol=1e-3)
         if labels.shape != voxels(reference).shape or not same_affine:
-            raise SceneError(f"{node.GetName()} has another grid than the PET; convert it to a segmentation first.")
-        found = [(f"label {value}", labels == value) for value in np.unique(labels) if value]
+            raise SceneError(
+                _("{volume} has another grid than the PET; convert it to a segmentation first.").format(
+                    volume=node.GetName()
+                )
+            )
+        found = [(_("label {value}").format(value=value), labels == value) for value in np.unique(labels) if value]
     if not found:
-        raise SceneError(f"{node.GetName()} has no segment; draw one in the Segment Editor.")
+        raise SceneError(_("{volume} has no segment; draw one in the Segment Editor.").format(volume=node.GetName()))
     return found
 
 
@@ -194,10 +213,12 @@ def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray[Any, Any]
     rows = []
     for name, inside in segment_masks(node, synthetic):
         mask = inside & present
-        row = metrics.uptake(voxels(synthetic), mask, voxel_ml=voxel_ml, region=f"{name}, SYNTHETIC")
+        row = metrics.uptake(
+            voxels(synthetic), mask, voxel_ml=voxel_ml, region=_("{name}, SYNTHETIC").format(name=name)
+        )
         rows.append(replace(row, is_synthetic=True))
         if real_suv is not None:
-            rows.append(metrics.uptake(real_suv, mask, voxel_ml=voxel_ml, region=f"{name}, real"))
+            rows.append(metrics.uptake(real_suv, mask, voxel_ml=voxel_ml, region=_("{name}, real").format(name=name)))
     return rows
 
 
@@ -227,7 +248,11 @@ def _segment_mask(node: Any, segment_id: str, reference: Any) -> np.ndarray[Any,
     labels = node.GetScene().AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "CT2PET segment")
     try:
         if not logic.ExportSegmentsToLabelmapNode(node, segment_ids, labels, reference):
-            raise SceneError(f"{node.GetName()}: a segment cannot be resampled to the PET's grid; draw it on this CT.")
+            raise SceneError(
+                _("{volume}: a segment cannot be resampled to the PET's grid; draw it on this CT.").format(
+                    volume=node.GetName()
+                )
+            )
         return slicer.util.arrayFromVolume(labels) != 0
     finally:
         node.GetScene().RemoveNode(labels)

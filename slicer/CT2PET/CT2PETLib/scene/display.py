@@ -10,6 +10,7 @@ from typing import Any
 
 import vtk
 
+from CT2PETLib.i18n import _
 from CT2PETLib.scene import node_attributes
 from CT2PETLib.scene.volume import missing_text, present_slices
 
@@ -46,12 +47,21 @@ def show_suv(node: Any, *, window_suv: tuple[float, float], threshold_suv: float
     display.EndModify(changing)
 
 
-def show_ct(node: Any) -> None:
-    """Show a new CT in grey, with a soft-tissue window."""
+def show_ct(node: Any, window_hu: tuple[float, float] = CT_WINDOW_HU) -> None:
+    """Show a new CT in grey, with a soft-tissue window unless another one is given."""
     _display(node)
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(*CT_WINDOW_HU)
+    display.SetWindowLevelMinMax(*window_hu)
+
+
+def window_of(node: Any) -> tuple[float, float] | None:
+    """Return the window of a volume, if a user or a module has set one."""
+    display = None if node is None else node.GetDisplayNode()
+    if display is None or display.GetAutoWindowLevel():
+        return None
+    low, high = display.GetWindowLevelMin(), display.GetWindowLevelMax()
+    return (low, high) if low < high else None
 
 
 def fuse(composite_node: Any, *, background: Any, foreground: Any, opacity: float) -> None:
@@ -79,7 +89,7 @@ def view_annotation(scene: Any, composite_node: Any, *, synthetic_elsewhere: boo
     for node in synthetic:
         role = node.GetAttribute(node_attributes.ROLE)
         if role != node_attributes.SYNTHETIC_PET:
-            lines.append(f"{role}, SUV")
+            lines.append(_("{role}, SUV").format(role=role))
         elif missing_text(node):
             lines.append(missing_text(node))
     return "\n".join(lines)
@@ -89,7 +99,7 @@ def slice_annotation(node: Any, k: int | None) -> str:
     """Return a note that a slice is not synthesised yet; empty if it is, or if it is outside of the volume."""
     if k is None or present_slices(node)[k]:
         return ""
-    return "this slice is not synthesised yet"
+    return _("this slice is not synthesised yet")
 
 
 def annotate(renderer: Any, text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from CT2PETLib.i18n import _
 from CT2PETLib.scene import node_attributes, resampling
 from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, voxels
 
@@ -53,12 +54,20 @@ def gather(ct: Any, pet: Any) -> PairArrays:
     for node in (ct, pet):
         if node.GetAttribute(node_attributes.ROLE):
             raise SceneError(
-                f"{node.GetName()} was created by this module; models are trained on measured images only."
+                _("{volume} was created by this module; models are trained on measured images only.").format(
+                    volume=node.GetName()
+                )
             )
     if ct is pet:
-        raise SceneError(f"{ct.GetName()} is chosen as CT and as PET; choose the measured PET of that CT.")
+        raise SceneError(
+            _("{volume} is chosen as CT and as PET; choose the measured PET of that CT.").format(volume=ct.GetName())
+        )
     if ct.GetTransformNodeID() != pet.GetTransformNodeID():
-        raise SceneError(f"{pet.GetName()} and the CT have different parent transforms; harden both transforms first.")
+        raise SceneError(
+            _("{volume} and the CT have different parent transforms; harden both transforms first.").format(
+                volume=pet.GetName()
+            )
+        )
     return PairArrays(voxels(ct), voxels(pet), ijk_to_ras(ct), ijk_to_ras(pet), is_suv(pet))
 
 
@@ -69,21 +78,35 @@ def check(pair: PairArrays) -> tuple[Check, ...]:
     pet = resampling.resample(pair.pet, ijk_to_ras=pair.pet_matrix, target_ijk_to_ras=coarse, shape=ct.shape)
     body, measured = resampling.body_mask(ct), np.isfinite(pet)
     low, high = float(ct.min()), float(ct.max())
-    hu_range = f"{low:.0f} to {high:.0f} HU"
+    hu_range = _("{low:.0f} to {high:.0f} HU").format(low=low, high=high)
     coverage = float((body & measured).sum() / max(1, body.sum()))
     inside, outside = pet[body & measured], pet[~body & measured]
     median = float(np.median(inside)) if inside.size else float("nan")
     outline = _outline(inside, outside)
     return (
-        Check("CT in HU: contains air and tissue", hu_range, low < -500 < 0 < high),
-        Check("PET covers the body", f"{coverage:.0%} of the body", coverage >= MIN_COVERAGE),
-        _median(median) if pair.is_suv else Check("SUV is plausible", "not in SUV: checked by the server", ok=True),
-        Check("Uptake follows the body outline", f"{outline:.2f} (chance is 0.50)", outline >= MIN_OUTLINE),
+        Check(_("CT in HU: contains air and tissue"), hu_range, low < -500 < 0 < high),
+        Check(
+            _("PET covers the body"),
+            _("{coverage:.0%} of the body").format(coverage=coverage),
+            coverage >= MIN_COVERAGE,
+        ),
+        _median(median)
+        if pair.is_suv
+        else Check(_("SUV is plausible"), _("not in SUV: checked by the server"), ok=True),
+        Check(
+            _("Uptake follows the body outline"),
+            _("{outline:.2f} (chance is 0.50)").format(outline=outline),
+            outline >= MIN_OUTLINE,
+        ),
     )
 
 
 def _median(median: float) -> Check:
-    return Check("SUV is plausible", f"median {median:.2f} in the body", MEDIAN_SUV[0] <= median <= MEDIAN_SUV[1])
+    return Check(
+        _("SUV is plausible"),
+        _("median {median:.2f} in the body").format(median=median),
+        MEDIAN_SUV[0] <= median <= MEDIAN_SUV[1],
+    )
 
 
 def _outline(inside: np.ndarray[Any, Any], outside: np.ndarray[Any, Any]) -> float:

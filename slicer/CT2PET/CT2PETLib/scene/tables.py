@@ -12,7 +12,8 @@ from CT2PETLib.client.training import CurvePoint
 
 # title, table, column of x, column of y, "points" or "line"
 Series = tuple[str, Any, str, str, str]
-COLOURS = ((0.85, 0.45, 0.10), (0.35, 0.35, 0.35), (0.12, 0.47, 0.71), (0.17, 0.63, 0.17))
+# Of Okabe and Ito's palette, safe for the colour-blind: vermilion, grey, blue, bluish green
+COLOURS = ((0.84, 0.37, 0.0), (0.35, 0.35, 0.35), (0.0, 0.45, 0.70), (0.0, 0.62, 0.45))
 
 
 def get_or_add_node(scene: Any, class_name: str, name: str) -> Any:

@@ -15,6 +15,7 @@ import vtk
 from vtk.util import numpy_support
 
 import slicer
+from CT2PETLib.i18n import _
 from CT2PETLib.scene import node_attributes
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -42,10 +43,12 @@ def voxels(node: Any) -> np.ndarray[Any, Any]:
     """
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:
-        raise SceneError(f"{node.GetName()} has no image; load it again.")
+        raise SceneError(_("{volume} has no image; load it again.").format(volume=node.GetName()))
     if image.GetNumberOfScalarComponents() != 1:
         raise SceneError(
-            f"{node.GetName()} is a colour image, expected one value per voxel; choose a CT or PET volume."
+            _("{volume} is a colour image, expected one value per voxel; choose a CT or PET volume.").format(
+                volume=node.GetName()
+            )
         )
     return slicer.util.arrayFromVolume(node)
 
@@ -141,12 +144,16 @@ def fill_slab(node: Any, slab_suv: np.ndarray[Any, Any], slab_affine_lps: np.nda
     target = full[k : k + slab.shape[0], j : j + slab.shape[1], i : i + slab.shape[2]]
     if min(start_ijk) < 0 or target.shape != slab.shape:
         raise SceneError(
-            f"{node.GetName()}: a slab of shape {slab.shape} at voxel {start_ijk} is not inside the CT's shape "
-            f"{full.shape}. If the CT was cropped after it was sent, send it again."
+            _(
+                "{volume}: a slab of shape {shape} at voxel {voxel} is not inside the CT's shape {full}. "
+                "If the CT was cropped after it was sent, send it again."
+            ).format(volume=node.GetName(), shape=slab.shape, voxel=start_ijk, full=full.shape)
         )
     if slab.shape[1:] != full.shape[1:]:
         raise SceneError(
-            f"{node.GetName()}: the slab has {slab.shape[1:]} rows and columns, expected the CT's {full.shape[1:]}."
+            _("{volume}: the slab has {shape} rows and columns, expected the CT's {shape_2}.").format(
+                volume=node.GetName(), shape=slab.shape[1:], shape_2=full.shape[1:]
+            )
         )
     target[...] = slab
     present = present_slices(node)
@@ -173,7 +180,7 @@ def missing_text(node: Any) -> str:
     present = present_slices(node)
     if present.all():
         return ""
-    return f"{int((~present).sum())} of {present.size} slices not synthesised"
+    return _("{sum} of {size} slices not synthesised").format(sum=int((~present).sum()), size=present.size)
 
 
 def slice_at(node: Any, ras_mm: np.ndarray[Any, Any]) -> int | None:
@@ -209,8 +216,10 @@ def _reoriented(
     off = float(np.abs(positions - np.rint(positions)).max())
     if not is_permutation or off > POSITION_TOLERANCE_VOXELS:
         raise SceneError(
-            f"{node.GetName()}: the slab has another grid than the CT (off by {off:.3f} voxels). If the CT was moved "
-            "or resampled after it was sent, send it again."
+            _(
+                "{volume}: the slab has another grid than the CT (off by {off:.3f} voxels). If the CT was moved "
+                "or resampled after it was sent, send it again."
+            ).format(volume=node.GetName(), off=off)
         )
     # numpy's axes are (k, j, i): axis a of the node is the axis of the slab whose column is nonzero in row a
     order = [2 - int(np.flatnonzero(axes[row])[0]) for row in (2, 1, 0)]

@@ -70,14 +70,12 @@ def parameterNodeWrapper(of: type) -> type:
                 self._connectors[name].write(value)
             self.parameterNode.Modified()
 
-        def connectGui(self, ui: Any) -> int:
-            for widget in vars(ui).values():
-                name = widget.property("SlicerParameterName")
-                if name is not None:
-                    connector = _Connector(widget, hints[name])
-                    self._connectors[name] = connector
-                    connector.write(getattr(self, name))
-                    connector.changed.connect(lambda *_, n=name, c=connector: setattr(self, n, c.read()))
+        def connectParametersToGui(self, mapping: dict[str, QWidget]) -> int:
+            for name, widget in mapping.items():
+                connector = _Connector(widget, hints[name])
+                self._connectors[name] = connector
+                connector.write(getattr(self, name))
+                connector.changed.connect(lambda *_, n=name, c=connector: setattr(self, n, c.read()))
             return 1
 
         def disconnectGui(self, tag: int) -> None:

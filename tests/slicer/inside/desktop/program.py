@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import unittest
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,6 +152,10 @@ class _Widget:
         return str(MODULE / "Resources" / name)
 
 
+class _Test(unittest.TestCase):
+    def delayDisplay(self, message: str) -> None: ...
+
+
 class _Logic:
     def getParameterNode(self) -> Any:
         scene = slicer.mrmlScene
@@ -161,6 +166,15 @@ class _Logic:
             node.UnRegister(None)
             node = scene.AddNode(node)
         return node
+
+
+def run_unit_test(path: list[str], testname: str) -> None:
+    """Run the tests of a module, as Base/Python/slicer/testing.py of Slicer does; raise an error if one fails."""
+    sys.path.extend(path)
+    suite = unittest.TestLoader().loadTestsFromName(testname)
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    if not result.wasSuccessful() or not result.testsRun:
+        raise RuntimeError(f"{testname}: {result}")
 
 
 def _of_qt(name: str) -> Any:
@@ -179,11 +193,15 @@ def desktop(app: Any) -> Iterator[LayoutManager]:
     base = types.ModuleType("slicer.ScriptedLoadableModule")
     vars(base).update(
         ScriptedLoadableModule=_Module, ScriptedLoadableModuleWidget=_Widget, ScriptedLoadableModuleLogic=_Logic,
-        ScriptedLoadableModuleTest=object,
+        ScriptedLoadableModuleTest=_Test,
     )  # fmt: skip
     wrapper = types.ModuleType("slicer.parameterNodeWrapper")
     vars(wrapper).update(vars(parameters))
+    testing = types.ModuleType("slicer.testing")
+    vars(testing)["runUnitTest"] = run_unit_test
+    slicer.testing = testing
     sys.modules.update({"qt": qt, "slicer.ScriptedLoadableModule": base, "slicer.parameterNodeWrapper": wrapper})
+    sys.modules["slicer.testing"] = testing
     slicer.util.loadUI = load_ui
     slicer.util.childWidgetVariables = lambda root: types.SimpleNamespace(
         **{
@@ -193,7 +211,9 @@ def desktop(app: Any) -> Iterator[LayoutManager]:
         }
     )
     manager = LayoutManager(app)
-    slicer.app = types.SimpleNamespace(layoutManager=lambda: manager)
+    slicer.app = types.SimpleNamespace(
+        layoutManager=lambda: manager, connect=lambda *_: None, palette=QtWidgets.QApplication.palette
+    )
     try:
         yield manager
     finally:

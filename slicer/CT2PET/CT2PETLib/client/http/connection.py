@@ -19,6 +19,8 @@ from CT2PETLib.client.http.error_mapping import NO_RESPONSE
 from CT2PETLib.client.http.server_url import ServerUrl
 from CT2PETLib.client.http.transport import NO_RETRY, Transport
 from CT2PETLib.client.schemas import Server, read_server
+from CT2PETLib.i18n import _
+from CT2PETLib.version import version_note
 
 OK = "ok"
 UNREACHABLE = "unreachable"
@@ -69,21 +71,26 @@ def check_connection(transport: Transport) -> Connection:
         return tls or _no_connection(error, transport)
     if not server.trained:
         names = ", ".join(model.name for model in server.models) or "none"
-        return Connection(
-            UNTRAINED,
-            f"Connected to ct2pet {server.version}, but no model is trained yet ({names}): train one below, or ask "
-            "the administrator of the server to install one.",
-            server,
-        )
+        message = _(
+            "Connected to ct2pet {version}, but no model is trained yet ({names}): train one below, or ask "
+            "the administrator of the server to install one."
+        ).format(version=server.version, names=names)
+        return Connection(UNTRAINED, f"{message} {version_note(server.version)}".strip(), server)
     names = ", ".join(model.name for model in server.trained)
-    message = f"Connected to ct2pet {server.version}: {server.studies} CT(s), {server.pairs} with a real PET; {names}."
-    return Connection(OK, f"{message} {transport.address.warning}".strip(), server)
+    message = _("Connected to ct2pet {version}: {studies} CT(s), {pairs} with a real PET; {names}.").format(
+        version=server.version, studies=server.studies, pairs=server.pairs, names=names
+    )
+    notes = filter(None, (message, version_note(server.version), transport.address.warning))
+    return Connection(OK, " ".join(notes), server)
 
 
 def _no_connection(error: ServerError, transport: Transport) -> Connection:
     kind = next((kind for of, kind in KINDS if isinstance(error, of)), FAILED)
     if isinstance(error, RefusedError) and error.status == 404:
-        return Connection(NOT_CT2PET, f"{transport.address} responds, but is not a ct2pet server: check the address.")
+        return Connection(
+            NOT_CT2PET,
+            _("{address} responds, but is not a ct2pet server: check the address.").format(address=transport.address),
+        )
     return Connection(kind, str(error))
 
 
@@ -102,4 +109,9 @@ def _detect_tls(address: ServerUrl) -> Connection | None:
             pass
     except (OSError, ValueError):
         return None
-    return Connection(TLS, f"{address.host}:{address.port} accepts https only: begin the address with https://")
+    return Connection(
+        TLS,
+        _("{host}:{port} accepts https only: begin the address with https://").format(
+            host=address.host, port=address.port
+        ),
+    )

@@ -24,8 +24,9 @@ from CT2PETLib.client.errors import (
     UntrainedError,
 )
 from CT2PETLib.client.http.server_url import ServerUrl
+from CT2PETLib.i18n import _
 
-CANCELLED = "Cancelled."
+CANCELLED = _("Cancelled.")
 NO_RESPONSE = "no response"
 MAX_DETAIL_CHARACTERS = 600
 
@@ -37,26 +38,36 @@ def network_error(error: Exception, address: ServerUrl) -> ServerError:
     if any(isinstance(cause, (ssl.SSLError, requests.exceptions.SSLError)) for cause in causes):
         return _tls_error(causes, address)
     if any(isinstance(cause, requests.exceptions.ProxyError) for cause in causes):
-        return UnreachableError(f"The network's proxy does not forward requests to {where}.", "proxy")
+        return UnreachableError(
+            _("The network's proxy does not forward requests to {where}.").format(where=where), "proxy"
+        )
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return UnreachableError(
-            f"No host named {address.host} is known in this network: check the name, and the connection to the network "
-            "(or VPN).",
+            _(
+                "No host named {host} is known in this network: check the name, and the connection to the "
+                "network (or VPN)."
+            ).format(host=address.host),
             "unknown name",
         )
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return UnreachableError(
-            f"Connection refused on port {address.port} of {address.host}: check that the server is running, and the "
-            "port.",
+            _("Connection refused on port {port} of {host}: check that the server is running, and the port.").format(
+                port=address.port, host=address.host
+            ),
             "refused",
         )
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return UnreachableError(
-            f"No connection to {where}: check that the machine is on, and that no firewall blocks it.", "timeout"
+            _("No connection to {where}: check that the machine is on, and that no firewall blocks it.").format(
+                where=where
+            ),
+            "timeout",
         )
     if any(isinstance(cause, (requests.exceptions.ReadTimeout, socket.timeout)) for cause in causes):
-        return UnreachableError(f"{where} accepted the request, but did not respond in time.", NO_RESPONSE)
-    return UnreachableError(f"The connection to {where} was lost.", "lost")
+        return UnreachableError(
+            _("{where} accepted the request, but did not respond in time.").format(where=where), NO_RESPONSE
+        )
+    return UnreachableError(_("The connection to {where} was lost.").format(where=where), "lost")
 
 
 def response_error(
@@ -81,24 +92,38 @@ def response_error(
     detail = _detail(content)
     if status == 401:
         if signed_in:
-            return SignInError("Your sign-in has expired or was revoked: sign in again.")
-        return SignInError("This server requires authentication: sign in with your user name and password.")
+            return SignInError(_("Your sign-in has expired or was revoked: sign in again."))
+        return SignInError(_("This server requires authentication: sign in with your user name and password."))
     if status == 403:
-        return ForbiddenError(f"Not permitted: {detail.rstrip('.') or 'the server gives no reason'}.")
+        return ForbiddenError(
+            _("Not permitted: {detail}.").format(detail=detail.rstrip(".") or _("the server gives no reason"))
+        )
     if status == 409:
         return UntrainedError(detail)
     if status in (429, 503):
-        message = detail or "The server is busy; try again in a moment."
+        message = detail or _("The server is busy; try again in a moment.")
         return BusyError(message, float(retry_after) if retry_after.isdecimal() else 0.0)
     if 300 <= status < 400:
-        return NotCT2PETError(f"{address} redirects to {location[:200] or 'another address'}: use that address.")
+        return NotCT2PETError(
+            _("{address} redirects to {location}: use that address.").format(
+                address=address, location=location[:200] or _("another address")
+            )
+        )
     if status < 500:
         if not detail:
-            return NotCT2PETError(f"{address} responds, but is not a ct2pet server (status {status}).")
+            return NotCT2PETError(
+                _("{address} responds, but is not a ct2pet server (status {status}).").format(
+                    address=address, status=status
+                )
+            )
         return RefusedError(detail, status)
     if status in (502, 504) and not detail:  # from a reverse proxy
-        return UnreachableError(f"The reverse proxy at {address.host} cannot reach the server.", "lost")
-    return ServerFaultError(detail or f"Internal error of the server (status {status}); see its log.")
+        return UnreachableError(
+            _("The reverse proxy at {host} cannot reach the server.").format(host=address.host), "lost"
+        )
+    return ServerFaultError(
+        detail or _("Internal error of the server (status {status}); see its log.").format(status=status)
+    )
 
 
 def cancelled() -> CancelledError:
@@ -110,18 +135,28 @@ def _tls_error(causes: list[BaseException], address: ServerUrl) -> TLSError:
     certificate = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
     if certificate:
         return TLSError(
-            f"The certificate of {address.host} is not trusted ({certificate[0].verify_message}): ask the "
-            "administrator of the server for the file of its certificate authority, and choose it in section 1."
+            _(
+                "The certificate of {host} is not trusted ({verify_message}): ask the administrator of the "
+                "server for the file of its certificate authority, and choose it in section 1."
+            ).format(host=address.host, verify_message=certificate[0].verify_message)
         )
     text = " ".join(str(cause) for cause in causes).lower()
     if "wrong version number" in text or "unknown protocol" in text or "record layer" in text:
-        return TLSError(f"Port {address.port} of {address.host} does not accept https: begin the address with http://")
-    return TLSError(f"The encrypted connection to {address.host} failed ({_last_reason(causes)}).")
+        return TLSError(
+            _("Port {port} of {host} does not accept https: begin the address with http://").format(
+                port=address.port, host=address.host
+            )
+        )
+    return TLSError(
+        _("The encrypted connection to {host} failed ({last_reason}).").format(
+            host=address.host, last_reason=_last_reason(causes)
+        )
+    )
 
 
 def _last_reason(causes: list[BaseException]) -> str:
     reasons = [cause.reason for cause in causes if isinstance(cause, ssl.SSLError) and cause.reason]
-    return str(reasons[-1]) if reasons else "reason unknown"
+    return str(reasons[-1]) if reasons else _("reason unknown")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

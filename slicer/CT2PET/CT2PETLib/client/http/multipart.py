@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from CT2PETLib.client.errors import InvalidResponseError
+from CT2PETLib.i18n import _
 
 Progress = Callable[[int, int], None]  # bytes so far, and in total; 0 if unknown
 BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
@@ -23,15 +24,15 @@ def split_parts(content: bytes, content_type: str) -> dict[str, bytes]:
     """
     found = BOUNDARY.search(content_type)
     if not content_type.lower().startswith("multipart/") or found is None:
-        kind = content_type[:60] or "without content type"
-        raise InvalidResponseError(f"Invalid response: {kind}, expected a multipart response.")
+        kind = content_type[:60] or _("without content type")
+        raise InvalidResponseError(_("Invalid response: {kind}, expected a multipart response.").format(kind=kind))
     line = b"\r\n--" + found.group(1).encode("ascii")
     pieces = (b"\r\n" + content).split(line)
     if not pieces[-1].startswith(b"--"):
-        raise InvalidResponseError("The response is truncated.")
+        raise InvalidResponseError(_("The response is truncated."))
     parts = {}
     for piece in pieces[1:-1]:
-        head, _, body = piece.partition(b"\r\n\r\n")
+        head, __, body = piece.partition(b"\r\n\r\n")
         named = NAME.search(head)
         if named is not None:
             parts[named.group(1).decode("utf-8", "replace")] = body

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from CT2PETLib.client.errors import ServerUrlError
+from CT2PETLib.i18n import _
 
 MAX_REMEMBERED = 8
-EXAMPLE = "expected an address such as http://127.0.0.1:8000 or https://pet.hospital.example"
+EXAMPLE = _("expected an address such as http://127.0.0.1:8000 or https://pet.hospital.example")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class ServerUrl:
         """Warning before a CT or a password is sent; empty if the connection is encrypted or local."""
         if self.scheme == "https" or self.is_this_machine:
             return ""
-        return f"The connection to {self.host} is not encrypted: others on the network can read images and passwords."
+        return _(
+            "The connection to {host} is not encrypted: others on the network can read images and passwords."
+        ).format(host=self.host)
 
     def of(self, *path: str) -> str:
         """Return the URL of a path on the server; each part is quoted, so that none can change the path."""
@@ -62,19 +65,27 @@ def parse_server_url(text: str) -> ServerUrl:
     """
     address = text.strip()
     if not address:
-        raise ServerUrlError(f"The server address is empty: {EXAMPLE}.")
+        raise ServerUrlError(_("The server address is empty: {example}.").format(example=EXAMPLE))
     typed = address if "://" in address else f"http://{address}"
     try:
         parts = urlsplit(typed)
         port = parts.port
     except ValueError as error:
-        raise ServerUrlError(f"{address[:100]} is not a server address ({error}): {EXAMPLE}.") from error
+        raise ServerUrlError(
+            _("{address} is not a server address ({error}): {example}.").format(
+                address=address[:100], error=error, example=EXAMPLE
+            )
+        ) from error
     if parts.username is not None or parts.password is not None:  # it would be shown and remembered
-        raise ServerUrlError("The address must not contain a user name or password: remove them, and sign in.")
+        raise ServerUrlError(_("The address must not contain a user name or password: remove them, and sign in."))
     if parts.scheme not in ("http", "https") or not parts.hostname or any(character.isspace() for character in typed):
-        raise ServerUrlError(f"{address[:100]} is not a server address: {EXAMPLE}.")
+        raise ServerUrlError(
+            _("{address} is not a server address: {example}.").format(address=address[:100], example=EXAMPLE)
+        )
     if parts.query or parts.fragment:
-        raise ServerUrlError(f"{address[:100]} has a query or fragment: remove everything after ? or #.")
+        raise ServerUrlError(
+            _("{address} has a query or fragment: remove everything after ? or #.").format(address=address[:100])
+        )
     base = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
     return ServerUrl(base, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
 

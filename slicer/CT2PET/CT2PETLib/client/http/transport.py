@@ -15,6 +15,7 @@ from CT2PETLib.client.http.error_mapping import NO_RESPONSE, cancelled, network_
 from CT2PETLib.client.http.interruptible_adapter import InterruptibleAdapter
 from CT2PETLib.client.http.multipart import Progress, Upload
 from CT2PETLib.client.http.server_url import ServerUrl
+from CT2PETLib.i18n import _
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 1 << 16
@@ -77,7 +78,10 @@ class Transport:
     def __init__(self, address: ServerUrl, *, timeout_s: float, verify: bool | str, token: Token) -> None:
         if verify is False:
             raise ServerUrlError(
-                "Certificate verification cannot be switched off: choose the file of the certificate authority instead."
+                _(
+                    "Certificate verification cannot be switched off: choose the file of the certificate authority "
+                    "instead."
+                )
             )
         self.address = address
         self.timeout_s = timeout_s
