@@ -12,7 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-INSTRUCTIONS = [path for path in DOCUMENTS if path.parent.name != "decisions"]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+INSTRUCTIONS = [path for path in DOCUMENTS if path.parent.name != "decisions" and path != TUTORIAL]
 FENCE = re.compile(r"^ *```(\w*)$")
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 COMMENT = re.compile(r"(^|\s+)# .*$")

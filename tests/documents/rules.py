@@ -1,8 +1,17 @@
-"""Which test runs a command that `test_commands.py` does not run itself, and which commands no test runs."""
+"""Which test runs which command of the documents, and which commands no test runs.
+
+Those without a rule are run as they are written: requests with `curl` by tests/server/test_documented_requests.py, all
+others by tests/cli/test_documented_commands.py. The tutorial is typed as a whole by test_tutorial.py.
+"""
 
 from __future__ import annotations
 
-# Pattern of the command, and the test (below tests/) that runs it: with small data, and often with a part of the options
+import re
+from itertools import groupby
+
+from tests.documents.commands import INSTRUCTIONS, Command, commands_of
+
+# Pattern of the command, and the test below tests/ that runs it: with small data, often with a part of the options
 ELSEWHERE = (
     # Of main.py
     (
@@ -72,3 +81,13 @@ NOT_RUN = (
         "downloads 2 to 5 GB; scripts/environment, which CI runs, installs the same packages",
     ),
 )
+
+COMMANDS = [command for document in INSTRUCTIONS for command in commands_of(document)]
+
+
+def blocks(*, of_requests: bool) -> dict[str, list[Command]]:
+    """Return the commands without a rule by their block, either those that send requests to a server or all others."""
+    ruled = re.compile("|".join(pattern for pattern, _ in (*ELSEWHERE, *NOT_RUN)))
+    request = re.compile(r"curl .*http://127\.0\.0\.1:8000")
+    found = [one for one in COMMANDS if not ruled.search(one.text) and bool(request.match(one.text)) == of_requests]
+    return {block: list(members) for block, members in groupby(found, lambda one: one.block)}

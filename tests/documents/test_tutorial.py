@@ -12,10 +12,9 @@ import pytest
 
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
-from tests.documents.commands import ROOT, commands_of
+from tests.documents.commands import ROOT, TUTORIAL, commands_of
 from tests.server.processes import free_port, stop_process
 
-TUTORIAL = ROOT / "docs" / "tutorial.md"
 READY = "until curl -so /dev/null http://127.0.0.1:8000/info/; do kill -0 %1; sleep 0.3; done"
 
 
