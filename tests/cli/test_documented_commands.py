@@ -17,13 +17,10 @@ from tests.documents.commands import ROOT
 from tests.documents.rules import blocks
 from tests.documents.world import provide
 
-EXTRA = {  # small data, and a network of a few hundred weights
-    "train": SETTINGS,
-    "prepare": SETTINGS,
-    "phantom": ["--slices", "2"],
-    "users": ["--password-stdin"],
-}
+# Small data, and a network of a few hundred weights
+EXTRA = {"train": SETTINGS, "prepare": SETTINGS, "phantom": ["--slices", "2"], "users": ["--password-stdin"]}
 REFIT = ["--folds", "2", "--processes", "1"]
+PAPER = [option.replace("pixel_mm=6.4", "grid.size=32") for option in SETTINGS[2:]]  # it gives a size, no pixel_mm
 BLOCKS = blocks(of_requests=False)
 
 
@@ -37,6 +34,14 @@ def files(studies: Path, arrays: Path, model: Path) -> dict[str, Path]:
         **dict.fromkeys(("MODEL", "FILE"), model),
         "CT": studies / "PHANTOM_0002" / "CT",
     }
+
+
+def added(arguments: list[str]) -> list[str]:
+    """Return the options that make a command small."""
+    options = EXTRA.get(arguments[0], [])
+    if options is SETTINGS and "paper" in arguments:
+        options = PAPER
+    return [*options, *(REFIT if "--refit" in arguments else [])]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -55,7 +60,7 @@ def test_commands_work_as_they_are_written(
         if "main.py" in text:
             arguments = shlex.split(text.partition("main.py ")[2])
             monkeypatch.setattr(sys, "stdin", io.StringIO("seven geese on a lake\n"))
-            code = main.main([*arguments, *EXTRA.get(arguments[0], ()), *(REFIT if "--refit" in arguments else ())])
+            code = main.main([*arguments, *added(arguments)])
         else:
             environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
             text = text.replace("scripts/", f"{ROOT}/scripts/")
