@@ -37,6 +37,7 @@ PINNED = {  # requirements files, and the locks that must hold their pins
     "scripts/slicer/requirements.txt": ("slicer.txt",),
     "scripts/review_page/requirements.txt": ("review.txt",),
     "scripts/schemathesis/requirements.txt": ("schemathesis.txt",),
+    "docs/site/requirements.txt": ("docs.txt",),
 }
 CONTRIBUTORS = (
     "requirements.txt", "requirements-download.txt", "requirements-onnx.txt", "requirements-ray.txt",

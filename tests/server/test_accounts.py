@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import subprocess
 import threading
@@ -19,8 +20,9 @@ from ct2pet_app.auth.tokens import Tokens, signing_key
 from lib.accounts import read_accounts, write_accounts
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
+from tests.documents.commands import ROOT, commands_of
 from tests.server.endpoints import ENDPOINTS, RANK
-from tests.server.processes import PASSWORD, USERS, RunningServer, running_server, write_users
+from tests.server.processes import PASSWORD, USERS, RunningServer, environment, running_server, write_users
 
 pytestmark = [
     pytest.mark.server,
@@ -211,6 +213,22 @@ def test_the_stock_clients_sessions_and_uploads_work(
     session = stock_client("una").create_session(str(upload))["session_id"]
     assert stock_client("una").infer("unet", "", {}, session_id=session)[0]
     assert stock_client("ann").upload_image(str(upload), "Thorax") == {"image": "Thorax"}
+
+
+def test_the_commands_of_the_guide_log_in(server: RunningServer, certificate: tuple[Path, Path]) -> None:
+    login = [
+        one.text
+        for one in commands_of(ROOT / "docs" / "user-guide.md")
+        if re.match("server=|read|TOKEN|curl --cacert", one.text)
+    ]
+    script = "\n".join(["set -euo pipefail", *login])
+    assert script.count("curl") == 2
+    for documented, real in (("https://ct2pet.hospital.example:8000", server.url), ("ca.crt", str(certificate[0]))):
+        script = script.replace(documented, real)
+    shell = ["bash", "-c", script.replace("curl", "curl -sSf")]
+    done = subprocess.run(shell, input=f"{PASSWORD}\n", env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"]
 
 
 def test_a_wrong_password_and_an_unknown_name_get_the_same_response(server: RunningServer) -> None:
