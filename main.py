@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lib.cli.application import create_app
 from lib.cli.commands.ablate import ablate
+from lib.cli.commands.app_folder import app_folder
 from lib.cli.commands.card import card
 from lib.cli.commands.cohort import cohort
 from lib.cli.commands.download import download
@@ -27,7 +28,7 @@ from lib.cli.errors import run
 
 COMMANDS = (
     scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, ablate, import_onnx,
-    export_onnx, export_bundle,
+    export_onnx, export_bundle, app_folder,
 )  # fmt: skip
 app = create_app(COMMANDS, groups={"cohort": cohort, "users": users})
 

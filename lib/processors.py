@@ -35,7 +35,7 @@ def configure_threads(environment: MutableMapping[str, str] | None = None, *, cg
     if not any(name in variables for name in SPIN_VARIABLES):
         variables["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
     allowed = processor_quota(cgroup)
-    if allowed is not None and allowed < len(os.sched_getaffinity(0)):
+    if allowed is not None and allowed < _usable_processors():
         for name in THREAD_VARIABLES:
             variables.setdefault(name, str(allowed))
 
@@ -56,7 +56,7 @@ def processor_quota(cgroup: Path = CGROUP) -> int | None:
 def available_processors() -> int:
     """Return the number of processors that this process may use."""
     allowed = processor_quota()
-    usable = len(os.sched_getaffinity(0))
+    usable = _usable_processors()
     return usable if allowed is None else min(usable, allowed)
 
 
@@ -65,6 +65,8 @@ def yield_processors() -> None:
 
     Linux distributes processors to sessions first (autogroup), and niceness counts within one only.
     """
+    if sys.platform == "win32":
+        return
     with suppress(OSError):
         os.nice(BACKGROUND_NICENESS)
     if os.getsid(0) == os.getpid():
@@ -84,3 +86,10 @@ def end_with_parent(parent: int, *, by: signal.Signals = signal.SIGKILL) -> None
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by))
         if os.getppid() != parent:
             os._exit(1)
+
+
+def _usable_processors() -> int:
+    """Return the number of processors that the system lets this process use, without the limit of a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows

@@ -110,11 +110,12 @@ def new_folder(requested: Path) -> Path:
 
 @contextlib.contextmanager
 def server(studies: Path, out: Path, model: str) -> Iterator[Server]:
-    """Start scripts/serve on a free loopback port, yield the server, and stop it."""
+    """Start the server on a free loopback port, as scripts/serve does; yield it, and stop it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [ROOT / "scripts" / "serve", studies, "--port", str(port)]
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", ROOT / "ct2pet_app"]
+    command += ["--studies", studies, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--conf", "models", model, "--conf", "set", SMALL, "--conf", "models_folder", out / "models"]
     log = out / "server.log"
     with log.open("wb") as file:

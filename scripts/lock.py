@@ -9,6 +9,7 @@ CUDA_ONLY = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 # On PyPI as source only: their setup.py runs at installation. Any other package must come as a wheel.
 SOURCE_ONLY = {"antlr4-python3-runtime", "iopath", "sam2", "timeloop"}
 EXTRAS = ("download", "onnx", "ray")  # their packages must not overlap
+PYTHONS = ("3.11", "3.12")  # resolved apart; what differs gets a marker
 HEADER = "# Written by scripts/lock from {source}. Do not edit.\n"
 
 
@@ -26,6 +27,29 @@ def read_entries(path: Path) -> dict[str, str]:
     return entries
 
 
+def merge(entries: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Return the entries of several versions of Python by name; one that is not of all of them gets a marker.
+
+    Args:
+        entries: By version of Python, as `read_entries` returns them. Comments of the first version are kept.
+    """
+    merged: dict[str, str] = {}
+    for name in {name for found in entries.values() for name in found}:
+        texts: dict[str, str] = {}
+        versions: dict[str, list[str]] = {}
+        for version, found in entries.items():
+            if name in found:
+                requirement = found[name].partition(" ")[0]
+                texts.setdefault(requirement, found[name])
+                versions.setdefault(requirement, []).append(version)
+        merged[name] = ""
+        for requirement, text in texts.items():
+            marker = " or ".join(f'python_version == "{version}"' for version in versions[requirement])
+            is_of_all = len(versions[requirement]) == len(entries)
+            merged[name] += text if is_of_all else text.replace(requirement, f"{requirement} ; {marker}", 1)
+    return merged
+
+
 def write_lock(path: Path, entries: dict[str, str], *, source: str, first_line: str = "") -> None:
     """Write entries sorted by name, after a header that names their source."""
     body = "".join(entries[name] for name in sorted(entries))
@@ -36,10 +60,15 @@ def split(work: Path, out: Path) -> None:
     """Write the locks for users, the extras, contributors, source packages and torch with CUDA.
 
     Args:
-        work: Folder with the resolutions of uv; all.txt includes those of the extras, which include users.txt.
+        work: Folder with a folder of uv's resolutions for each version of Python; all.txt includes those of the extras,
+            which include users.txt.
         out: Folder for the locks.
     """
-    every, users = (read_entries(work / f"{name}.txt") for name in ("all", "users"))
+
+    def resolved(name: str) -> dict[str, str]:
+        return merge({version: read_entries(work / version / f"{name}.txt") for version in PYTHONS})
+
+    every, users = resolved("all"), resolved("users")
     torch = {name: text for name, text in every.items() if CUDA_ONLY.match(name)}
     source = {name: text for name, text in every.items() if name in SOURCE_ONLY}
     write_lock(out / "torch.txt", torch, source="requirements.txt (torch from PyPI, with CUDA)")
@@ -47,10 +76,7 @@ def split(work: Path, out: Path) -> None:
     done = torch.keys() | source.keys()
     for file, names, bases in (
         ("requirements.txt", users.keys(), ()),
-        *(
-            (f"requirements-{extra}.txt", read_entries(work / f"{extra}.txt").keys(), ("requirements.txt",))
-            for extra in EXTRAS
-        ),
+        *((f"requirements-{extra}.txt", resolved(extra).keys(), ("requirements.txt",)) for extra in EXTRAS),
         ("requirements-dev.txt", every.keys(), tuple(f"requirements-{extra}.txt" for extra in EXTRAS)),
     ):
         entries = {name: every[name] for name in names if name not in done}

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import venv
 import zipfile
@@ -43,6 +44,7 @@ CONTRIBUTORS = (
     "requirements.txt", "requirements-download.txt", "requirements-onnx.txt", "requirements-ray.txt",
     "requirements-dev.txt", "source.txt", "torch.txt",
 )  # fmt: skip
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 SHA256 = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
 
 
@@ -54,12 +56,13 @@ def requirements(path: Path) -> Iterator[Requirement]:
             yield Requirement(text)
 
 
-def pins(*names: str) -> dict[str, str]:
-    """Return the versions in lock files, by normalised name."""
+def pins(*names: str, python: str = PYTHON) -> dict[str, str]:
+    """Return the versions in lock files that are for a version of Python, by normalised name."""
     return {
         canonicalize_name(requirement.name): next(iter(requirement.specifier)).version
         for name in names
         for requirement in requirements(LOCKS / name)
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": python})
     }
 
 
@@ -69,7 +72,7 @@ def test_every_locked_package_has_one_version_and_hashes(path: Path) -> None:
     packages = [entry for entry in entries if not entry.startswith(("#", "-r "))]
     assert packages
     for entry in packages:
-        assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==[^\s;*]+ \\\n", entry), entry[:100]
+        assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==[^\s;*]+( ; python_[^\n]+)? \\\n", entry), entry[:100]
         assert SHA256.search(entry), entry[:100]
 
 
@@ -158,12 +161,13 @@ class Checkout:
     def lock(self, file: str, requirement: str, digest: str) -> None:
         (self.root / "locks" / file).write_text(f"{requirement} \\\n    --hash=sha256:{digest}\n")
 
-    def install(self) -> subprocess.CompletedProcess[str]:
+    def install(self, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": os.environ["PATH"],
             "PIP_NO_INDEX": "1",
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_FIND_LINKS": str(self.wheels),
+            **variables,
         }
         command = ["bash", "-c", f". {self.root}/scripts/environment requirements.txt"]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -221,13 +225,25 @@ def test_a_cpu_build_with_another_hash_is_not_replaced_by_the_other_build(checko
     assert not any(name.startswith("torch") for name in checkout.installed)
 
 
+@pytest.mark.parametrize(("version", "is_accepted"), [("3.10", False), ("3.11", True), ("3.12", True), ("3.13", False)])
+def test_a_new_environment_is_of_a_supported_python(checkout: Checkout, version: str, is_accepted: bool) -> None:
+    shutil.rmtree(checkout.root / ".venv")
+    python = checkout.root / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo {version}\n')  # creates no environment
+    python.chmod(0o755)
+    result = checkout.install(CT2PET_PYTHON=str(python))
+    assert (f"Creating {checkout.root}/.venv with {python}" in result.stderr) == is_accepted
+    assert (f"ct2pet needs Python 3.11 or 3.12 (found: {python})" in result.stderr) == (not is_accepted)
+    assert result.returncode != 0 and not checkout.is_done
+
+
 # Bill of materials and bundled libraries
 
 
 def test_the_bill_of_materials_lists_what_users_install() -> None:
     bill = json.loads((ROOT / "docs" / "sbom.cdx.json").read_text(encoding="utf-8"))
     listed = {canonicalize_name(component["name"]): component["version"] for component in bill["components"]}
-    assert listed == pins("requirements.txt", "source.txt", "torch.txt"), "run scripts/sbom"
+    assert listed == pins("requirements.txt", "source.txt", "torch.txt", python="3.11"), "run scripts/sbom"
     assert not {"serialNumber", "timestamp"} & (bill.keys() | bill["metadata"].keys())
     bundled = {
         component["name"]: {library["name"]: library["version"] for library in component["components"]}

@@ -9,10 +9,10 @@ series hold a lock on it, which ends with the process, and locked series are not
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,7 +84,7 @@ class SeriesCache:
         limits = _Limits(series, cancelled)
         fetched = False
         while True:
-            with _locked(folder, fcntl.LOCK_SH, limits):
+            with _locked(folder, limits, is_shared=True):
                 if _is_complete(folder, series):
                     os.utime(folder / COMPLETE)  # time of last use
                     if fetched:
@@ -92,7 +92,7 @@ class SeriesCache:
                     yield
                     return
             # it may be evicted before the lock above: hence the loop
-            with _locked(folder, fcntl.LOCK_EX, limits):
+            with _locked(folder, limits, is_shared=False):
                 if not _is_complete(folder, series):
                     self._fetch(folder, series, limits)
                     fetched = True
@@ -154,7 +154,7 @@ class SeriesCache:
         for one in cached:
             if size <= self._limit_bytes:
                 return
-            with contextlib.suppress(BlockingIOError), _locked_now(one.folder, fcntl.LOCK_EX):
+            with contextlib.suppress(BlockingIOError), _locked_now(one.folder, is_shared=False):
                 (one.folder / COMPLETE).unlink(
                     missing_ok=True
                 )  # first, so that a series is incomplete if the process is killed here
@@ -186,13 +186,13 @@ class _Limits:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, how: int, limits: _Limits) -> Iterator[None]:
+def _locked(folder: Path, limits: _Limits, *, is_shared: bool) -> Iterator[None]:
     """Hold a lock, waiting for it within limits, since its holder may wait for the PACS."""
     while True:
         limits.check()
         with contextlib.ExitStack() as locks:
             try:
-                locks.enter_context(_locked_now(folder, how))
+                locks.enter_context(_locked_now(folder, is_shared=is_shared))
             except BlockingIOError:
                 time.sleep(POLL_INTERVAL_S)
                 continue
@@ -201,7 +201,7 @@ def _locked(folder: Path, how: int, limits: _Limits) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked_now(folder: Path, how: int) -> Iterator[None]:
+def _locked_now(folder: Path, *, is_shared: bool) -> Iterator[None]:
     """Hold a lock without waiting.
 
     The lock file is not removed, because a lock on a removed file has no effect.
@@ -217,10 +217,22 @@ def _locked_now(folder: Path, how: int) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror}); choose another place for the cache"
         ) from error
     try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
+        _lock(handle, is_shared=is_shared)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, *, is_shared: bool) -> None:
+    if sys.platform == "win32":  # readers of a series wait for each other there
+        from filelock import lock_descriptor
+
+        if not lock_descriptor(handle, blocking=False):
+            raise BlockingIOError
+    else:
+        import fcntl
+
+        fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

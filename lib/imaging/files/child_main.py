@@ -102,6 +102,8 @@ def _harden() -> None:
 
 
 def _limit(kind: int, value: int) -> None:
+    if sys.platform == "darwin" and kind == resource.RLIMIT_AS:  # not enforced there, and setting it may fail
+        return
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
