@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from CT2PETLib.i18n import _
 
 VERSION = "0.1.0"  # of ct2pet; a server of the same version was tested with this panel
@@ -24,4 +22,4 @@ def version_note(server_version: str) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return tuple(int(number) for number in version.split(".")[:3] if number.isdecimal())

@@ -68,13 +68,13 @@ def test_a_first_model_that_beats_no_baseline_is_kept_and_not_served(make_app: M
     app = make_app()
     version = ask(app, constant(tmp_path, 9.0))
     assert (verdict_of(version).published, served(app)) == (False, None)
-    assert "There is no metric in which it beats every baseline" in verdict_of(version).verdict
+    assert "Not better than all baselines in any metric. " in verdict_of(version).verdict
 
 
 def test_a_worse_model_is_served_if_the_request_says_always(app: CT2PETApp, tmp_path: Path) -> None:
     version = ask(app, constant(tmp_path, 9.0), rule="always")
     assert (verdict_of(version).published, served(app)) == (True, 2)
-    assert verdict_of(version).verdict.startswith("version 2 is served, as requested. It is worse than version 1 in ")
+    assert verdict_of(version).verdict.startswith("version 2 is served, as requested. Worse than version 1: ")
     assert app.models.history("unet")[-1].why == verdict_of(version).verdict
 
 
