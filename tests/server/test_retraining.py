@@ -74,7 +74,7 @@ def test_a_worse_candidate_is_not_published_and_the_task_reports_why(
 ) -> None:
     assert worse["status"] == "DONE", worse
     assert (worse["published"], worse["version"]) == (False, 2)
-    message = "version 2 is kept, but not served; version 1 stays. It is worse than version 1 in "
+    message = "version 2 is kept, but not served; version 1 stays. Worse than version 1: "
     assert worse["verdict"].startswith(message)
     assert any(message in line for line in worse["details"][-2:])  # the last line is MONAI Label's own
     assert server.json("/info/")["train_stats"]["unet"]["verdict"] == worse["verdict"]
