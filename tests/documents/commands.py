@@ -20,7 +20,7 @@ COMMENT = re.compile(r"(^|\s+)# .*$")
 # A program with arguments; a name alone, such as `main.py scan`, only says what is meant
 PROGRAM = re.compile(
     r"(?:python |bash )?(?:main\.py|scripts/[\w-]+)(?: [a-z-]+){0,2} (?:[^a-z]|https:)\S*"
-    r"|(?:tensorboard|torchrun|monailabel|kubectl|pip|mlflow|python|bash) .*[-/.]\w"
+    r"|(?:tensorboard|torchrun|monailabel|kubectl|pip|mlflow) .*[-/.]\w|python -m \w|bash scripts/"
 )
 
 
