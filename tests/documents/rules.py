@@ -67,7 +67,6 @@ ELSEWHERE = (
         "scripts/test_compare_konfai.py::test_a_full_run_on_phantoms_predicts_the_test_patient_and_is_not_repeated",
     ),
     (r"scripts/benchmark", "scripts/test_benchmark.py::test_a_part_with_the_real_server_is_measured"),
-    (r"scripts/attack", "scripts/test_attack.py::test_the_command_writes_metrics_without_paths_of_this_machine"),
 )
 
 # No test runs these, for the reason given
