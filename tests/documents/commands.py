@@ -1,6 +1,6 @@
 """The commands in the documents: lines of `sh` blocks, and inline code that begins with a program and has arguments.
 
-Decisions are left out: they record why something was chosen, and tell nobody what to type.
+Decisions and the changelog are left out: they record what was chosen and changed, and tell nobody what to type.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-INSTRUCTIONS = [path for path in DOCUMENTS if path.parent.name != "decisions" and path != TUTORIAL]
+INSTRUCTIONS = [
+    path for path in DOCUMENTS if path.parent.name != "decisions" and path.name != "CHANGELOG.md" and path != TUTORIAL
+]
 FENCE = re.compile(r"^ *```(\w*)$")
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 COMMENT = re.compile(r"(^|\s+)# .*$")
 # A program with arguments; a name alone, such as `main.py scan`, only says what is meant
 PROGRAM = re.compile(
     r"(?:python |bash )?(?:main\.py|scripts/[\w-]+)(?: [a-z-]+){0,2} (?:[^a-z]|https:)\S*"
-    r"|(?:tensorboard|torchrun|monailabel|kubectl|pip|mlflow|python|bash) .*[-/.]\w"
+    r"|(?:tensorboard|torchrun|monailabel|kubectl|pip|mlflow) .*[-/.]\w|python -m \w|bash scripts/"
 )
 
 

@@ -53,8 +53,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documented]
     write_phantoms(studies, patients=2, settings=PHANTOM)
     (uploaded,) = write_phantoms(other, patients=1, seed=9, settings=PHANTOM)
     (ct, *_), (pet, *_) = (scan_folder(studies).usable(modality) for modality in ("CT", "PT"))
-    geometry = read_ct(ct.series).geometry
-    centre = geometry.affine @ [*((np.array(geometry.shape) - 1) / 2), 1.0]
+    centre = read_ct(ct.series).geometry.corners_mm().mean(axis=0)
     conf = {"models": "unet,cascade3", "width": "2", "set": SETTINGS}
     with running_server("ct2pet_app", studies, folder, **conf) as server:
         for name, stages in (("unet", 1), ("cascade3", 3)):
@@ -66,7 +65,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documented]
             "http://127.0.0.1:8000": server.url,
             "PET_UID": pet.series.uid,
             "=UID": f"={ct.series.uid}",
-            "[-12, 30, -420]": json.dumps(list(centre[:3])),
+            "[-12, 30, -420]": json.dumps(centre.tolist()),
             "10:26": "2:5",
         }
         files = {f"{name}.zip": archive(uploaded, name, folder) for name in ("ct", "pet", "study")}
