@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lib.learning.recipe import ScheduleConfig
-from lib.learning.tracking.progress import KEY_METRIC, RunStatus
+from lib.learning.tracking.progress import RunStatus
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class RunState:
     def summary(self) -> str:
         """Return the best validation metric, else the latest loss, as text; empty before the first epoch."""
         if math.isfinite(self.best_metric):
-            return f", best {KEY_METRIC} {self.best_metric:.3f}"
+            side = "below" if self.best_metric >= 0 else "above"
+            return f", body MAE at best {100 * abs(self.best_metric):.1f} % {side} that of zero uptake"
         return f", loss {self.loss:.4f}" if math.isfinite(self.loss) else ""
 
     def status(self, schedule: ScheduleConfig, *, seconds: float) -> RunStatus:

@@ -63,8 +63,10 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
     note = f" ({caution or few})" if caution or few else ""
     lost, unsure = (_clauses(judgement, outcome) for outcome in ("not beaten", "unsure"))
     mark: Mark
+    others = ""
     if lost:
-        mark, result = "does not beat all", capitalize("; ".join([*lost, *unsure]))
+        mark, result = "does not beat all", capitalize(lost[0])
+        others = f" It is also {'; '.join([*lost[1:], *unsure])}." if lost[1:] or unsure else ""
     elif unsure:
         words = [metric.words for metric in COMPARED_METRICS if judgement.outcomes(metric.name, "unsure")]
         where = "" if len(words) == len(COMPARED_METRICS) else f" in {join_names(words)}"
@@ -76,7 +78,7 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
         for metric in COMPARED_METRICS
     }
     sentence = (
-        f"{result}; tested on {evaluated_on}{note}. {_values(judgement)}.{lookup_note(judgement)}"
+        f"{result}; tested on {evaluated_on}{note}.{others} {_values(judgement)}.{lookup_note(judgement)}"
         f"{caveat_note(judgement)}"
     )
     return BaselineComparison(mark, sentence, outcomes, judgement.caveats)

@@ -69,6 +69,14 @@ def test_one_patient_gives_no_significance() -> None:
     )
 
 
+def test_the_first_sentence_is_short_where_several_metrics_are_lost() -> None:
+    found = comparison(*[patient((0.52, 24.0, 0.7, 0.60), hu_mean=(0.9, 22.0, 0.8, 0.50))] * 3)
+    assert found.sentence.startswith(
+        "Not better than zero uptake, constant SUV and median SUV per HU in body MAE; tested on 3 test patients (few, "
+        "so the confidence intervals are too narrow). It is also not better than any baseline in body SSIM. Model and "
+    )
+
+
 def test_only_the_baselines_concerned_are_named() -> None:
     worse = (0.52, *MODEL[1:])
     found = comparison(*[patient(worse, hu_mean=(0.6, *BASELINE[1:]), constant=(0.6, *BASELINE[1:]))] * 3)
