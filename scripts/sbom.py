@@ -21,6 +21,18 @@ BUNDLED = {
     },
     "itk-io": {"ITK": "5.4.7", "GDCM": "3.2.5"},
 }
+# Files of other projects inside the repository; ct2pet_app/viewer/static/vendor/NOTICE.txt names their parts
+VENDORED = [
+    {
+        "type": "library",
+        "bom-ref": "niivue",
+        "name": "@niivue/niivue",
+        "version": "0.69.0",
+        "description": "minimal webgl2 nifti image viewer",
+        "licenses": [{"license": {"id": "BSD-2-Clause"}}],
+        "purl": "pkg:npm/%40niivue/niivue@0.69.0",
+    }
+]
 
 
 def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +54,7 @@ def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
                 for library, version in BUNDLED[name].items()
             ]
         components.append(ours)
+    components += VENDORED
     dependencies = [
         {
             "ref": refs[entry["ref"]],

@@ -26,6 +26,8 @@ from ct2pet_app.api.deps import set_app
 from ct2pet_app.api.responses import stored_json
 from ct2pet_app.api.schemas.inference import AppInfo
 from ct2pet_app.api.schemas.studies import DatastoreContent, DatastoreStatus, ImageInfo, LabelInfo
+from ct2pet_app.api.viewer import images, pages
+from ct2pet_app.api.viewer.deps import set_readers
 from ct2pet_app.api_object import Empty
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.auth.bind_address import bind_address
@@ -54,6 +56,8 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
         downloads,
         logs,
         pairs,
+        images,
+        pages,
         disabled,
         documentation,
     )
@@ -79,6 +83,7 @@ def install(app: CT2PETApp) -> None:
     raise_open_files_limit()
     close_idle_connections()
     set_app(server, app)
+    set_readers(server, app)
     stock_routes = list(server.router.routes)
     for router in (monai_label.threaded_twins(STOCK_RESPONSES), *ROUTERS):
         monai_label.put_first(server, router)

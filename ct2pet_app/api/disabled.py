@@ -31,4 +31,7 @@ def refuse_proxy(path: str) -> None:
 @router.get("/ohif/{path:path}")
 def refuse_viewer(path: str) -> None:
     """Refuse: the stock viewer uses the proxy above for everything, and opens any path that its URL names."""
-    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer", code="not_supported")
+    raise NotFoundError(
+        "OHIF is not on this server; open the studies in 3D Slicer, or in the viewer at /ct2pet/viewer/",
+        code="not_supported",
+    )

@@ -49,7 +49,10 @@ def list_operations(request: Request) -> HTMLResponse:
         f"<tr><td><code>{name.upper()} {_text(path)}</code></td><td>{_text(found.get('summary', ''))}</td></tr>"
         for path, name, found in _operations(request.app)
     ]
-    links = '<a href="docs">Parameters and responses</a>, <a href="openapi.json">OpenAPI</a>'
+    links = (
+        '<a href="ct2pet/viewer/">Viewer</a>, <a href="docs">Parameters and responses</a>, '
+        '<a href="openapi.json">OpenAPI</a>'
+    )
     return _page("endpoints", links, f"<table>{''.join(rows)}</table>")
 
 
@@ -65,7 +68,8 @@ def show_reference(request: Request) -> HTMLResponse:
 def refuse_static_files(path: str) -> None:
     """Refuse: these are files of MONAI Label's own viewer."""
     raise NotFoundError(
-        "this server has no viewer and no other files here; open the studies in 3D Slicer", code="not_supported"
+        "this server has no files here; open the studies in 3D Slicer, or in the viewer at /ct2pet/viewer/",
+        code="not_supported",
     )
 
 

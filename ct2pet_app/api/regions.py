@@ -27,12 +27,13 @@ async def measure_region(
     image: str,
     region: dict[str, Any],
     version: Annotated[int | None, Query(ge=1, lt=10**6)] = None,
+    allow_unlike: bool = False,
 ) -> dict[str, Any]:
     """Synthesise the slices of a CT that hold a region, and return its uptake with intervals.
 
     The region is a sphere, `{"center_mm": [x, y, z], "radius_mm": 10}`, or a box with `size_mm` [x, y, z], in LPS mm.
     Voxels outside the body do not count. `kind` is `region`, or `lesion` for a tumour; `level` is 0.5, 0.8, 0.9 or
-    0.95.
+    0.95. `allow_unlike` measures in a CT that is unlike the training CTs, too.
     """
     requested = validated(RegionRequest, region)
 
@@ -42,7 +43,7 @@ async def measure_region(
         with source.open(is_disconnected) as opened:
             found = None if opened.geometry is None else slices_of_region(requested.shape, opened.geometry)
         slab = "" if found is None else f"{found.start}:{found.stop}"
-        params = {"region": region, "slices": slab, "version": version, "metrics": False}
+        params = {"region": region, "slices": slab, "version": version, "metrics": False, "allow_unlike": allow_unlike}
         result = app.synthesize(model, source, params, is_disconnected=is_disconnected)
         Path(result["file"]).unlink(missing_ok=True)
         return dict(result["params"])
@@ -62,7 +63,8 @@ async def measure_region(
 def get_intervals(app: AppDep, model: str, requested: dict[str, Any]) -> dict[str, Any]:
     """Return the intervals of regions that the client has measured in a synthetic PET of a model.
 
-    `{"regions": [{"volume_ml": 4, "suv_mean": 2.1, "suv_max": 3.5}], "level": 0.9}`; `kind` is `region`, or `lesion`.
+    `{"regions": [{"volume_ml": 4, "suv_mean": 2.1, "suv_max": 3.5}], "level": 0.9}`; `kind` is `region`, `lesion`, or
+    `voxel`.
     """
     checked = validated(IntervalRequest, requested)
     published = app.models.find(app.models.known(model), checked.version)

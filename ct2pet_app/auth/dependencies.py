@@ -21,6 +21,7 @@ from lib.errors import AccountsError
 logger = logging.getLogger(__name__)
 
 PUBLIC_ENDPOINTS = (("GET", "/auth/"), ("POST", "/auth/token"))  # to log in
+PUBLIC_PAGE = "/ct2pet/viewer"  # the viewer's files, among them the login form; they hold no data
 UNAUTHORIZED, UNAVAILABLE = 401, 503
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 SCOPE_KEY = "ct2pet.account"  # of an authenticated request
@@ -84,8 +85,9 @@ def _is_public(scope: Scope) -> bool:
     """Return whether an endpoint needs no token; compares full paths, as the router does."""
     prefix = monailabel_settings.MONAI_LABEL_API_STR
     prefixes = (prefix, scope.get("root_path", "") + prefix)
+    method, path = scope["method"], scope["path"]
+    if method in ("GET", "HEAD") and any(f"{path}/".startswith(f"{p}{PUBLIC_PAGE}/") for p in prefixes):
+        return True
     return any(
-        (scope["method"], scope["path"]) == (method, f"{p}{path}")
-        for method, path in PUBLIC_ENDPOINTS
-        for p in prefixes
+        (method, path) == (allowed, f"{p}{endpoint}") for allowed, endpoint in PUBLIC_ENDPOINTS for p in prefixes
     )

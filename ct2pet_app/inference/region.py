@@ -25,6 +25,11 @@ MAX_SIZE_MM = 400.0  # far above the calibrated volumes
 Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE_MM, le=MAX_COORDINATE_MM)]
 Size = Annotated[float, Field(gt=0, le=MAX_SIZE_MM)]
 RegionKind = Literal["region", "lesion"]
+QUANTITIES: Mapping[str, tuple[Kind, Kind]] = {  # of the mean and the maximum
+    "voxel": ("voxel", "voxel"),
+    "region": ("region_mean", "region_max"),
+    "lesion": ("lesion_mean", "lesion_max"),
+}
 KIND = "region, or lesion for a tumour that was chosen because of its uptake"
 LEVEL = f"one of {', '.join(f'{level:g}' for level in LEVELS)}"
 
@@ -75,7 +80,7 @@ class MeasuredRegion(BoundaryModel):
     volume_ml: Annotated[float, Field(ge=0, le=1e6)]
     suv_mean: Annotated[float, Field(ge=0, le=1e4)]
     suv_max: Annotated[float, Field(ge=0, le=1e4)]
-    kind: RegionKind = "region"
+    kind: RegionKind | Literal["voxel"] = "region"
 
 
 class IntervalRequest(BoundaryModel):
@@ -86,7 +91,7 @@ class IntervalRequest(BoundaryModel):
 
     regions: tuple[MeasuredRegion, ...] = Field(
         max_length=MAX_REGIONS,
-        description=f"at most {MAX_REGIONS} regions with volume_ml, suv_mean, suv_max and, if it is a lesion, kind",
+        description=f"at most {MAX_REGIONS} regions with volume_ml, suv_mean, suv_max and, of a lesion or voxel, kind",
     )
     level: Level = Field(DEFAULT_LEVEL, description=LEVEL)
     version: Annotated[Number | None, BeforeValidator(use_default_if_empty)] = Field(
@@ -125,11 +130,11 @@ def interval_metadata(region: MeasuredRegion, *, card: ModelCard, level: float) 
             return asdict(no_intervals(level))
         return asdict(intervals.interval(kind, suv_bw, volume_ml=region.volume_ml, level=level))
 
-    mean, maximum = ("lesion_mean", "lesion_max") if region.kind == "lesion" else ("region_mean", "region_max")
+    mean, maximum = QUANTITIES[region.kind]
     return {
         "kind": region.kind,
         "volume_ml": region.volume_ml,
         "suv_mean": region.suv_mean,
         "suv_max": region.suv_max,
-        "interval": {"mean": interval(mean, region.suv_mean), "max": interval(maximum, region.suv_max)},  # type: ignore[arg-type]
+        "interval": {"mean": interval(mean, region.suv_mean), "max": interval(maximum, region.suv_max)},
     }

@@ -103,6 +103,7 @@ class WorkPools:
     """The pools of a server; everything else runs in Starlette's common one."""
 
     inference: WorkPool = field(default_factory=lambda: WorkPool("inferences", threads=8, max_waiting=24))
+    previews: WorkPool = field(default_factory=lambda: WorkPool("thumbnails", threads=2, max_waiting=500))
     exports: WorkPool = field(default_factory=lambda: WorkPool("downloads of volumes", threads=4, max_waiting=64))
     uploads: WorkPool = field(default_factory=lambda: WorkPool("uploads", threads=6, max_waiting=48))
     studies: WorkPool = field(default_factory=lambda: WorkPool("scans of the studies", threads=2, max_waiting=16))

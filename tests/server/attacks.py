@@ -126,6 +126,12 @@ TARGETS: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
     ("POST", "/proxy/dicom/{path:path}", "/proxy/dicom/{trick}", {"data": b"x"}),
     ("GET", "/ohif/{path:path}", "/ohif/{trick}", {}),
     ("GET", "/static/{path:path}", "/static/{trick}", {}),
+    ("GET", "/ct2pet/viewer/{path:path}", "/ct2pet/viewer/{trick}", {}),
+    ("GET", "/ct2pet/images", "/ct2pet/images?limit={trick}", {}),
+    ("GET", "/ct2pet/images/grid", "/ct2pet/images/grid?image={trick}", {}),
+    ("GET", "/ct2pet/images/thumbnail", "/ct2pet/images/thumbnail?image={trick}", {}),
+    ("GET", "/ct2pet/images/voxels", "/ct2pet/images/voxels?image={trick}", {}),
+    ("GET", "/ct2pet/images/voxels", "/ct2pet/images/voxels?image={ct}&slices={trick}", {}),
     ("GET", "/logs/", "/logs/?lines={trick}", {}),
 )
 DEEP = "[" * 15_000 + "]" * 15_000

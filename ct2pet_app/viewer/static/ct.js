@@ -1,0 +1,291 @@
+// One CT with its synthetic PET: what is fetched, shown and compared.
+
+import { ApiError, getJson } from "./api.js";
+import { Controls } from "./controls.js";
+import { save } from "./downloads.js";
+import { cardElements, fill, listVersions, title } from "./models.js";
+import { Planes } from "./planes.js";
+import { Projection } from "./projection.js";
+import { Readout } from "./readout.js";
+import { Regions } from "./regions.js";
+import { Scene } from "./scene.js";
+import { Synthesis, emptyCt, fetchCt, fetchGrid, fetchMeasured } from "./synthesis.js";
+import { notices } from "./words.js";
+
+const SYNTHETIC = "SYNTHETIC - NOT FOR DIAGNOSIS", MEASURED = "MEASURED PET - NOT FOR DIAGNOSIS";
+const UNLIKE = "unlike_training_cts";
+const CHANGED_MS = 150; // while a slider moves, volumes are drawn again at most this often
+
+const byId = (id) => document.getElementById(id);
+
+export class CtPage {
+  constructor(onError) {
+    this.onError = onError;
+    this.volumes = { ct: null, pet: null, other: null, real: null };
+    this.planes = new Planes({ onStep: (voxel) => this.goTo(voxel), onMeasure: () => this.measure() });
+    this.scene = new Scene(byId("canvas"), this.planes.elements, (point) => this.moved(point));
+    this.projection = new Projection(byId("projection"));
+    this.readout = new Readout();
+    this.regions = new Regions(this.planes.elements, this.scene);
+    this.controls = new Controls({
+      onPet: () => { clearTimeout(this.changing); this.changing = setTimeout(() => this.draw(), CHANGED_MS); },
+      onCt: (window) => this.scene.setCtWindow(window),
+      onSide: (side) => this.projection.setSide(side),
+      onZoom: (zoom) => { this.scene.zoomTo(zoom, this.at.point); this.regions.draw(); },
+    });
+    byId("measure").addEventListener("click", () => this.measure());
+    byId("model").addEventListener("change", () => this.choose());
+    byId("compare").addEventListener("change", () => this.compare());
+    byId("allow-unlike").addEventListener("click", () => this.choose({ allowUnlike: true }));
+    byId("projection").addEventListener("click", (event) => this.picked(event));
+    for (const button of document.querySelectorAll("[data-download]")) button.addEventListener("click", () => this.download(button));
+    new ResizeObserver(() => { this.projection.draw(); this.regions.draw(); }).observe(byId("views"));
+  }
+
+  /** Prepare the canvas, so that the first CT need not wait for it. */
+  start() {
+    this.starting ??= this.scene.start();
+    return this.starting;
+  }
+
+  close() {
+    this.fetching?.abort();
+    this.scene.clear();
+    this.volumes = { ct: null, pet: null, other: null, real: null };
+    this.projection.show(null, null);
+    this.synthesis = this.second = null;
+  }
+
+  async open(image) {
+    this.close();
+    this.fetching = new AbortController();
+    const { signal } = this.fetching;
+    this.image = image;
+    this.clearTexts();
+    const [grid, versions] = await Promise.all([fetchGrid(image, signal), listVersions(signal), this.start()]);
+    this.versions = versions;
+    this.volumes.ct = emptyCt(grid);
+    this.planes.show(grid);
+    fill(byId("model"), versions, { chosen: versions[0]?.key, none: versions.length ? undefined : "No trained model" });
+    const middle = grid.size.map((size) => Math.floor(size / 2));
+    this.at = { voxel: middle, point: grid.toWorld(middle) };
+    this.showAt();
+    this.updateOverlays();
+    this.choose();
+    this.guard(this.fetchCt(signal), signal);
+    this.guard(this.fetchMeasured(signal), signal);
+  }
+
+  clearTexts() {
+    for (const id of ["notices", "progress", "download-text", "card-text"]) byId(id).replaceChildren();
+    byId("unlike").hidden = true;
+    this.regions.clear();
+    this.planes.label(SYNTHETIC);
+  }
+
+  async guard(work, signal) {
+    try {
+      await work;
+    } catch (error) {
+      if (!signal.aborted) this.onError(error);
+    }
+  }
+
+  get looked() {
+    return () => this.at.voxel[2];
+  }
+
+  async fetchCt(signal) {
+    const { ct } = this.volumes;
+    await fetchCt(this.image, ct, {
+      looked: this.looked, signal,
+      onSlab: (start, stop) => {
+        if (!this.scene.nv.volumes.length) {
+          this.scene.showCt(ct, this.controls.ct);
+          this.scene.moveTo(this.at.point);
+          this.draw();
+        } else this.scene.arrived(ct);
+        this.projection.arrived(ct, start, stop);
+        this.showAt();
+      },
+    });
+  }
+
+  async fetchMeasured(signal) {
+    const info = await getJson("datastore/image/info", { image: this.image }, signal);
+    document.title = `${info.patient_id || this.image} - ct2pet viewer`;
+    byId("title").textContent = [info.patient_id || this.image, info.description].filter(Boolean).join(", ");
+    if (!info.pet) return;
+    this.volumes.real = await fetchMeasured(info.pet.series_instance_uid, signal);
+    this.updateOverlays();
+    this.showAt();
+  }
+
+  /** Show the PET of the chosen model. */
+  choose({ allowUnlike = false } = {}) {
+    this.synthesizing?.abort();
+    this.synthesizing = new AbortController();
+    this.fetching.signal.addEventListener("abort", () => this.synthesizing.abort());
+    const { signal } = this.synthesizing;
+    this.volumes.pet = this.volumes.other = this.synthesis = this.second = null;
+    this.allowUnlike = allowUnlike;
+    byId("unlike").hidden = true;
+    byId("notices").replaceChildren();
+    const version = this.versions.find((one) => one.key === byId("model").value);
+    fill(byId("compare"), this.versions.filter((one) => one !== version), { none: "nothing" });
+    this.updateOverlays();
+    if (version === undefined) {
+      byId("progress").textContent = "No model of this server has been trained yet: the CT is shown alone.";
+      return;
+    }
+    this.guard(this.synthesize(version, signal), signal);
+  }
+
+  async synthesize(version, signal) {
+    this.synthesis = new Synthesis(this.image, version, this.volumes.ct.grid, { allowUnlike: this.allowUnlike, signal });
+    const { synthesis } = this;
+    this.showCard();
+    byId("progress").textContent = "The synthetic PET is being made.";
+    try {
+      await synthesis.run({
+        looked: this.looked,
+        onFirst: (metadata) => { this.notify(metadata); this.showCard(); },
+        onSlab: (start, stop) => this.slabArrived("pet", synthesis, start, stop),
+      });
+    } catch (error) {
+      if (signal.aborted) return;
+      byId("progress").textContent = "";
+      if (!(error instanceof ApiError) || error.code !== UNLIKE) throw error;
+      byId("unlike-text").textContent = error.message;
+      byId("unlike").hidden = false;
+      byId("allow-unlike").focus();
+    }
+  }
+
+  compare() {
+    this.comparing?.abort();
+    this.comparing = new AbortController();
+    this.synthesizing.signal.addEventListener("abort", () => this.comparing.abort());
+    const { signal } = this.comparing;
+    const version = this.versions.find((one) => one.key === byId("compare").value);
+    this.volumes.other = this.second = null;
+    if (version !== undefined) {
+      const second = new Synthesis(this.image, version, this.volumes.ct.grid, { allowUnlike: this.allowUnlike, signal });
+      this.second = second;
+      this.guard(second.run({
+        looked: this.looked, onFirst: () => {}, onSlab: (start, stop) => this.slabArrived("other", second, start, stop),
+      }), signal);
+    }
+    this.showCard();
+    this.updateOverlays();
+    this.showAt();
+  }
+
+  slabArrived(name, synthesis, start, stop) {
+    const { volume, version } = synthesis;
+    if (this.volumes[name] === null) {
+      this.volumes[name] = volume;
+      this.updateOverlays(name === "pet" ? "pet" : undefined);
+    }
+    this.scene.arrived(volume);
+    this.projection.arrived(volume, start, stop);
+    const count = volume.arrived.length, done = count - volume.left;
+    byId("progress").textContent = volume.isComplete ? `${title(version)}: complete` : `${title(version)}: ${done} of ${count} slices`;
+    this.showAt();
+  }
+
+  notify(metadata) {
+    byId("notices").replaceChildren(...notices(metadata).map(({ text, isWarning }) => {
+      const line = document.createElement("p");
+      line.textContent = text;
+      line.className = isWarning ? "warning" : "";
+      return line;
+    }));
+  }
+
+  showCard() {
+    const { version, metadata } = this.synthesis;
+    byId("card-text").replaceChildren(...cardElements(version, this.second?.version, metadata?.model.card));
+  }
+
+  /** Offer the PETs that are there; choose one of them, or keep the choice. */
+  updateOverlays(chosen = this.overlay) {
+    const found = { none: "none" };
+    if (this.volumes.pet) found.pet = `Synthetic: ${title(this.synthesis.version)}`;
+    if (this.volumes.other) found.other = `Synthetic: ${title(this.second.version)}`;
+    if (this.volumes.real) found.real = "Measured";
+    this.overlay = chosen in found ? chosen : this.volumes.pet ? "pet" : "none";
+    const inputs = Object.entries(found).map(([name, text]) => {
+      const label = document.createElement("label"), input = document.createElement("input");
+      Object.assign(input, { type: "radio", name: "overlay", value: name, checked: name === this.overlay });
+      input.addEventListener("change", () => { this.overlay = name; this.showOverlay(); });
+      label.append(input, ` ${text}`);
+      return label;
+    });
+    byId("overlays").replaceChildren(byId("overlays").querySelector("legend"), ...inputs);
+    this.showOverlay();
+  }
+
+  showOverlay() {
+    this.planes.label(this.overlay === "real" ? MEASURED : SYNTHETIC);
+    this.draw();
+    this.projection.show(this.volumes.ct, this.volumes[this.overlay] ?? null);
+  }
+
+  /** Draw with the present settings. */
+  draw() {
+    const settings = this.controls.pet, colours = this.scene.colours(settings.colormap);
+    this.controls.showColours(colours);
+    this.projection.set(settings, colours);
+    this.scene.apply(settings);
+    if (this.scene.nv.volumes.length) this.scene.showPet(this.volumes[this.overlay] ?? null);
+  }
+
+  moved(point) {
+    const { ct } = this.volumes;
+    if (ct === null) return;
+    const voxel = ct.grid.nearest(point);
+    this.at = { voxel, point: ct.grid.toWorld(voxel) };
+    this.showAt();
+  }
+
+  goTo(voxel) {
+    this.at = { voxel, point: this.volumes.ct.grid.toWorld(voxel) };
+    this.scene.moveTo(this.at.point);
+    this.showAt();
+  }
+
+  picked(event) {
+    const point = this.projection.pick(event.offsetX, event.offsetY);
+    if (point !== null) this.goTo(this.volumes.ct.grid.nearest(point));
+  }
+
+  get names() {
+    const name = (one) => (one ? `${one.version.model} version ${one.version.version}` : "");
+    return { pet: name(this.synthesis), other: name(this.second), version: this.synthesis?.version };
+  }
+
+  showAt() {
+    this.planes.at(this.at.voxel, this.at.point);
+    this.readout.show(this.at, this.volumes, this.names);
+    this.regions.draw(this.at.point);
+  }
+
+  measure() {
+    if (this.volumes.ct === null) return;
+    const syntheses = [this.synthesis, this.second].filter(Boolean);
+    if (!syntheses.length) return;
+    const { image, allowUnlike } = this;
+    this.guard(this.regions.measure(this.at.point, { image, syntheses, real: this.volumes.real, allowUnlike }), this.fetching.signal);
+  }
+
+  async download(button) {
+    if (!this.synthesis) return;
+    const { image, version } = this.synthesis, text = byId("download-text");
+    button.disabled = true;
+    text.textContent = "The server makes the file.";
+    await this.guard(save(button.dataset.download, { image, version, allowUnlike: this.allowUnlike }), this.fetching.signal);
+    text.textContent = "";
+    button.disabled = false;
+  }
+}

@@ -1,0 +1,93 @@
+// The list of CTs: searched and cut into parts in the server; thumbnails are fetched when they come into view.
+
+import { getJson, request } from "./api.js";
+import { date, status } from "./words.js";
+
+const PART = 100;
+const TYPING_MS = 200;
+
+export class ImageList {
+  constructor() {
+    this.rows = document.getElementById("images");
+    this.count = document.getElementById("count");
+    this.more = document.getElementById("more");
+    this.search = document.getElementById("search");
+    this.pictures = new IntersectionObserver((seen) => this.fetchSeen(seen), { rootMargin: "300px" });
+    new IntersectionObserver((seen) => {
+      if (seen.some((one) => one.isIntersecting)) this.append();
+    }, { rootMargin: "600px" }).observe(this.more);
+    this.more.addEventListener("click", () => this.append());
+    this.search.addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.show(), TYPING_MS);
+    });
+    document.getElementById("search-form").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /** Show the first part of the CTs that match the search. */
+  async show() {
+    this.listing?.abort();
+    this.listing = new AbortController();
+    this.pictures.disconnect();
+    for (const image of this.rows.querySelectorAll("img[src]")) URL.revokeObjectURL(image.src);
+    this.rows.replaceChildren();
+    this.more.hidden = true;
+    this.isFetching = false;
+    await this.append();
+  }
+
+  async append() {
+    if (this.isFetching) return;
+    this.isFetching = true;
+    const { signal } = this.listing;
+    try {
+      const query = { search: this.search.value, offset: this.rows.children.length, limit: PART };
+      const found = await getJson("ct2pet/images", query, signal);
+      this.rows.append(...found.images.map((image) => this.row(image)));
+      const shown = this.rows.children.length;
+      this.more.hidden = shown >= found.matching || found.images.length === 0;
+      const which = found.matching === found.total ? `${found.total} CTs` : `${found.matching} of ${found.total} CTs`;
+      this.count.textContent = [which, shown < found.matching ? `${shown} shown` : "", found.incomplete].filter(Boolean).join(". ");
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      if (!signal.aborted) this.isFetching = false;
+    }
+  }
+
+  row(image) {
+    const row = document.createElement("li"), link = document.createElement("a");
+    link.href = `#/ct/${encodeURIComponent(image.image)}`;
+    const picture = document.createElement("img");
+    picture.alt = "";
+    picture.dataset.image = image.image;
+    this.pictures.observe(picture);
+    const what = document.createElement("span"), details = document.createElement("small"), state = document.createElement("span");
+    what.className = "what";
+    what.append(image.patient_id || image.image, details);
+    const slices = image.slices === null ? "" : `${image.slices} slices`;
+    details.textContent = [date(image.study_date), image.description, slices].filter(Boolean).join(", ");
+    state.className = "status";
+    state.textContent = status(image);
+    link.append(picture, what, state);
+    row.append(link);
+    return row;
+  }
+
+  fetchSeen(seen) {
+    for (const { isIntersecting, target } of seen) {
+      if (!isIntersecting) continue;
+      this.pictures.unobserve(target);
+      this.fetchPicture(target, this.listing.signal);
+    }
+  }
+
+  async fetchPicture(target, signal) {
+    try {
+      const response = await request("ct2pet/images/thumbnail", { query: { image: target.dataset.image }, signal });
+      target.src = URL.createObjectURL(await response.blob());
+    } catch {
+      target.dataset.missing = ""; // a CT in a PACS has none; opening the CT says what is wrong with a damaged one
+    }
+  }
+}

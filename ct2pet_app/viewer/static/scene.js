@@ -1,0 +1,166 @@
+// The three fused planes, drawn by NiiVue in one WebGL canvas.
+
+const { Niivue, NVImage } = globalThis.niivue;
+const INT16 = 4, FLOAT32 = 16; // NIfTI's codes
+const PLANES = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's slice types
+const REFRESH_SHARE = 0.3; // of the time at most goes into textures while slabs arrive
+const MAX_WAIT_MS = 1000;
+const COLORS_FROM_ZERO = 2; // NiiVue's colormapType: nothing is drawn below cal_min
+const MIN_SUV = 1e-4; // below it there is no uptake to draw
+const CT = 0, PET = 1;
+
+export class Scene {
+  constructor(canvas, views, onMove) {
+    this.canvas = canvas;
+    this.views = views; // elements by plane
+    this.onMove = onMove; // called with the crosshair in LPS mm
+    this.settings = null;
+    this.due = new Map(); // timers of volumes that wait to be drawn again
+    this.free = 0; // when the next volume may be, performance.now()
+    this.nv = new Niivue({
+      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.7], isRadiologicalConvention: true, sagittalNoseLeft: true,
+      dragAndDropEnabled: false, isColorbar: false, logLevel: "error", show3Dcrosshair: false, crosshairWidth: 0.7, crosshairWidthUnit: "mm", loadingText: "",
+      isOrientationTextVisible: true, dragMode: 0, clipPlaneHotKey: "", cycleClipPlaneHotKey: "", viewModeHotKey: "", isAntiAlias: false,
+    });
+    this.nv.onLocationChange = (location) => this.onMove([-location.mm[0], -location.mm[1], location.mm[2]]);
+  }
+
+  async start() {
+    await this.nv.attachToCanvas(this.canvas);
+    new ResizeObserver(() => this.layOut()).observe(this.canvas.parentElement);
+  }
+
+  /** Place the planes where their elements are. */
+  layOut() {
+    const all = this.canvas.getBoundingClientRect();
+    if (all.width === 0 || all.height === 0) return;
+    const tiles = Object.entries(PLANES).map(([plane, sliceType]) => {
+      const box = this.views[plane].getBoundingClientRect();
+      const share = (value, size) => Math.min(1, Math.max(0, value / size));
+      return {
+        sliceType,
+        position: [
+          share(box.left - all.left, all.width), share(box.top - all.top, all.height),
+          share(box.width, all.width), share(box.height, all.height),
+        ],
+      };
+    });
+    this.nv.setCustomLayout(tiles);
+  }
+
+  /** Show a CT alone; its voxels are drawn from the array itself. */
+  showCt(volume, window) {
+    this.clear();
+    this.nv.addVolume(image(volume, INT16, "gray", window));
+    this.layOut();
+  }
+
+  clear() {
+    while (this.nv.volumes.length) this.nv.removeVolumeByIndex(this.nv.volumes.length - 1);
+    this.shown = null;
+  }
+
+  /** Show a PET over the CT; null shows the CT alone. */
+  showPet(volume) {
+    if (this.shown === volume) return;
+    if (this.nv.volumes.length > PET) this.nv.removeVolumeByIndex(PET);
+    this.shown = volume;
+    if (volume === null) return;
+    const pet = image(volume, FLOAT32, this.settings.colormap, [0, this.settings.high]);
+    pet.colormapType = COLORS_FROM_ZERO;
+    this.set(pet);
+    this.nv.addVolume(pet);
+  }
+
+  /** Draw the PET with new settings: low, high, threshold (SUV), opacity (0 to 1), colormap. */
+  apply(settings) {
+    this.settings = settings;
+    const pet = this.nv.volumes[PET];
+    if (pet === undefined) return;
+    this.set(pet);
+    this.redraw(PET);
+  }
+
+  set(pet) {
+    const { low, high, threshold, opacity, colormap } = this.settings;
+    pet._colormap = colormap;
+    pet._opacity = opacity;
+    pet.hdr.scl_inter = -low; // colours begin at the lower end of the window
+    pet.cal_min = Math.max(threshold - low, MIN_SUV);
+    pet.cal_max = Math.max(high - low, MIN_SUV);
+  }
+
+  setCtWindow([low, high]) {
+    const ct = this.nv.volumes[CT];
+    if (ct === undefined) return;
+    ct.cal_min = low;
+    ct.cal_max = high;
+    this.redraw(CT);
+  }
+
+  redraw(layer) {
+    const began = performance.now();
+    this.nv.refreshLayers(this.nv.volumes[layer], layer);
+    this.nv.drawScene();
+    return performance.now() - began;
+  }
+
+  /** Draw slices that have arrived. While slabs arrive quickly, several of them are drawn at once. */
+  arrived(volume) {
+    const layer = this.nv.volumes.findIndex((one) => one.of === volume);
+    if (layer < 0) return;
+    if (this.due.has(volume) && !volume.isComplete) return;
+    clearTimeout(this.due.get(volume));
+    const wait = volume.isComplete ? 0 : Math.max(0, this.free - performance.now());
+    this.due.set(volume, setTimeout(() => {
+      this.due.delete(volume);
+      if (this.nv.volumes[layer]?.of !== volume) return;
+      const rest = this.redraw(layer) * (1 / REFRESH_SHARE - 1);
+      this.free = performance.now() + Math.min(MAX_WAIT_MS, rest);
+    }, wait));
+  }
+
+  /** Move the crosshair to a point in LPS mm. */
+  moveTo([x, y, z]) {
+    if (!this.nv.volumes.length) return;
+    this.nv.scene.crosshairPos = this.nv.mm2frac([-x, -y, z]);
+    this.nv.drawScene();
+  }
+
+  /** Enlarge the planes; a point in LPS mm stays where it is. */
+  zoomTo(zoom, [x, y, z]) {
+    const shift = 1 - zoom;
+    this.nv.scene.pan2Dxyzmm = [-x * shift, -y * shift, z * shift, zoom];
+    this.nv.drawScene();
+  }
+
+  /** Return the colours of a map, 256 of four bytes each. */
+  colours(name) {
+    return this.nv.colormap(name);
+  }
+
+  /** Return where a point in LPS mm is in a plane's element, in CSS pixels; null where it is not in the picture. */
+  place(plane, [x, y, z]) {
+    const index = this.nv.screenSlices.findIndex((tile) => tile.axCorSag === PLANES[plane]);
+    if (index < 0) return null;
+    const found = this.nv.frac2canvasPosWithTile(this.nv.mm2frac([-x, -y, z]), index)?.pos ?? null;
+    if (found === null) return null;
+    const ratio = this.canvas.width / this.canvas.clientWidth;
+    const all = this.canvas.getBoundingClientRect(), box = this.views[plane].getBoundingClientRect();
+    return [found[0] / ratio - (box.left - all.left), found[1] / ratio - (box.top - all.top)];
+  }
+}
+
+/** Return NiiVue's image of a volume, without a copy of its voxels. */
+function image(volume, code, colormap, [low, high]) {
+  const { grid, array } = volume;
+  const ras = grid.affine.flatMap((row, axis) => (axis < 2 ? row.map((value) => -value) : row));
+  const made = new NVImage();
+  made.hdr = NVImage.createNiftiHeader(grid.size, grid.spacing, ras, code);
+  made.init(
+    array.buffer, "volume", colormap, 1, null, low, high, true, 0.02, false, false, "", 0, 1, NaN, NaN, false, null, 0,
+    array.buffer,
+  );
+  made.of = volume;
+  return made;
+}
