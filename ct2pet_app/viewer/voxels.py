@@ -12,7 +12,7 @@ from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
 from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from ct2pet_app.server.concurrency import IsDisconnected, until_disconnected
-from lib.dicom.scan.open_ct import read_ct_series
+from lib.dicom.read.volume import read_ct
 from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
@@ -72,7 +72,7 @@ class Voxels:
         needed = series_read_bytes((len(sources), *shape[1:]))
         what = f"reading {len(sources)} slices"
         with self._budget.reserve(needed, what, cancelled=is_disconnected, alone=True):
-            return read_ct_series(series.of_slices(sources), progress=until_disconnected(is_disconnected))
+            return read_ct(series.of_slices(sources), progress=until_disconnected(is_disconnected))
 
     def _slab_of_upload(
         self, source: CTSource, opened: OpenedCT, slices: slice, is_disconnected: IsDisconnected

@@ -52,10 +52,8 @@ def running_clinic(folder: Path, *, small_cts: int = 0) -> Iterator[Clinic]:
     find_chromium()  # skips before a server is started
     write_phantoms(folder / "studies", patients=2, settings=SMALL)
     trained, new = (found.series.uid for found in scan_folder(folder / "studies").usable("CT"))
-    for number in range(small_cts):
-        uids = {"StudyInstanceUID": f"1.2.9.{number}", "SeriesInstanceUID": f"1.2.9.{number}.1"}
-        patient = {"PatientID": f"SMALL_{number:04d}", "StudyDate": "20190101"}
-        write_series(folder / "studies" / f"small{number:04d}", count=2, **uids, **patient)
+    if small_cts:
+        write_small_cts(folder / "studies", small_cts)
     trained_on = ["PHANTOM_0001"]
     constant = save_constant_model(
         folder / "constant.safetensors", CONSTANT_SUV, stages=1, trained_on=trained_on, intervals=known_intervals()
@@ -70,6 +68,22 @@ def running_clinic(folder: Path, *, small_cts: int = 0) -> Iterator[Clinic]:
             response = admin.request("PUT", f"/model/{model}", files={"file": file.read_bytes()})
             assert response.status_code == 200, response.text
         yield Clinic(running.logged_in_as("una"), trained, new)
+
+
+def write_small_cts(folder: Path, count: int) -> None:
+    """Write CTs of two slices, SMALL_1000, SMALL_1001, ...: copies of one, whose numbers are replaced in the bytes."""
+    uids = {
+        "StudyInstanceUID": "1.2.9.1000",
+        "SeriesInstanceUID": "1.2.9.1000.1",
+        "FrameOfReferenceUID": "1.2.9.1000.9",
+    }
+    paths = write_series(folder / "1000", count=2, PatientID="SMALL_1000", StudyDate="20190101", **uids)
+    templates = [path.read_bytes() for path in paths]
+    for number in range(1001, 1000 + count):
+        (folder / str(number)).mkdir()
+        for path, template in zip(paths, templates, strict=True):
+            content = template.replace(b"1.2.9.1000", b"1.2.9.%d" % number).replace(b"SMALL_1000", b"SMALL_%d" % number)
+            (folder / str(number) / path.name).write_bytes(content)
 
 
 @pytest.fixture(scope="module")

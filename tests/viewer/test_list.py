@@ -18,7 +18,7 @@ from tests.viewer.conftest import Clinic, running_clinic, sign_in
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 SMALL_CTS = 1000
-LAG_S = 2.0  # on a busy machine; without load a tenth of it
+LAG_S = 5.0  # on a machine that does other work, too; without it a tenth
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,10 @@ def test_a_thousand_cts_are_listed_without_lag(listed: WatchedPage) -> None:
 def test_searching_is_quick(listed: WatchedPage, clinic: Clinic) -> None:
     page = listed.page
     began = time.monotonic()
-    page.fill("#search", "small_0777 2019")
+    page.fill("#search", "small_1777 2019")
     wait_until(page, "document.querySelectorAll('#images li').length === 1")
     assert time.monotonic() - began < LAG_S
-    assert "SMALL_0777" in page.inner_text("#images li")
+    assert "SMALL_1777" in page.inner_text("#images li")
     assert page.inner_text("#count").startswith(f"1 of {SMALL_CTS + 2} CTs")
     page.fill("#search", clinic.trained)
     wait_until(page, "document.querySelectorAll('#images li').length === 1")

@@ -134,6 +134,7 @@ export class CtPage {
     const version = this.versions.find((one) => one.key === byId("model").value);
     fill(byId("compare"), this.versions.filter((one) => one !== version), { none: "nothing" });
     this.updateOverlays();
+    this.showAt();
     if (version === undefined) {
       byId("progress").textContent = "No model of this server has been trained yet: the CT is shown alone.";
       return;

@@ -5,6 +5,7 @@ import { date, status } from "./words.js";
 
 const PART = 100;
 const TYPING_MS = 200;
+const PICTURES_AT_ONCE = 3; // fewer than a browser's connections to one server
 
 export class ImageList {
   constructor() {
@@ -13,9 +14,11 @@ export class ImageList {
     this.more = document.getElementById("more");
     this.search = document.getElementById("search");
     this.pictures = new IntersectionObserver((seen) => this.fetchSeen(seen), { rootMargin: "300px" });
-    new IntersectionObserver((seen) => {
+    this.fetching = 0;
+    this.wanted = new Set(); // pictures on screen that have not been fetched, in the order of the rows
+    this.end = new IntersectionObserver((seen) => {
       if (seen.some((one) => one.isIntersecting)) this.append();
-    }, { rootMargin: "600px" }).observe(this.more);
+    }, { rootMargin: "600px" });
     this.more.addEventListener("click", () => this.append());
     this.search.addEventListener("input", () => {
       clearTimeout(this.typing);
@@ -29,6 +32,7 @@ export class ImageList {
     this.listing?.abort();
     this.listing = new AbortController();
     this.pictures.disconnect();
+    this.wanted.clear();
     for (const image of this.rows.querySelectorAll("img[src]")) URL.revokeObjectURL(image.src);
     this.rows.replaceChildren();
     this.more.hidden = true;
@@ -53,6 +57,8 @@ export class ImageList {
     } finally {
       if (!signal.aborted) this.isFetching = false;
     }
+    this.end.disconnect(); // observed anew, it tells whether there is still room on screen
+    if (!this.more.hidden) this.end.observe(this.more);
   }
 
   row(image) {
@@ -76,10 +82,22 @@ export class ImageList {
 
   fetchSeen(seen) {
     for (const { isIntersecting, target } of seen) {
-      if (!isIntersecting) continue;
-      this.pictures.unobserve(target);
-      this.fetchPicture(target, this.listing.signal);
+      if (isIntersecting) this.wanted.add(target);
+      else this.wanted.delete(target);
     }
+    while (this.fetching < PICTURES_AT_ONCE && this.wanted.size) this.fetchPictures();
+  }
+
+  /** Fetch wanted pictures, one after the other, until there are none. */
+  async fetchPictures() {
+    this.fetching++;
+    while (this.wanted.size) {
+      const [target] = this.wanted;
+      this.wanted.delete(target);
+      this.pictures.unobserve(target);
+      await this.fetchPicture(target, this.listing.signal);
+    }
+    this.fetching--;
   }
 
   async fetchPicture(target, signal) {
