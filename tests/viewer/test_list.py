@@ -69,7 +69,7 @@ def test_searching_is_quick(listed: WatchedPage, clinic: Clinic) -> None:
     assert "SMALL_1777" in page.inner_text("#images li")
     assert page.inner_text("#count").startswith(f"1 of {SMALL_CTS + 2} CTs")
     page.fill("#search", clinic.trained)
-    wait_until(page, "document.querySelectorAll('#images li').length === 1")
+    wait_until(page, "document.getElementById('images').innerText.includes('PHANTOM_0001')")
     assert "Measured PET available" in page.inner_text("#images li")
     page.fill("#search", "")
     wait_until(page, "document.querySelectorAll('#images li').length > 1")

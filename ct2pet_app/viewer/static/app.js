@@ -50,7 +50,7 @@ async function route(list, ct) {
       ct.close();
       byId("title").textContent = "CTs";
       document.title = "ct2pet viewer";
-      await list.show();
+      await list.showOnce();
     } else {
       await ct.open(decodeURIComponent(image));
     }
@@ -73,4 +73,4 @@ byId("sign-out").addEventListener("click", () => { signOut(); location.hash = "#
 addEventListener("hashchange", () => route(list, ct));
 addEventListener("unhandledrejection", (event) => showError(event.reason));
 route(list, ct);
-requestIdleCallback(() => ct.start().catch(showError));
+(globalThis.requestIdleCallback ?? setTimeout)(() => ct.start().catch(showError));

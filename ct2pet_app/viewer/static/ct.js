@@ -157,7 +157,7 @@ export class CtPage {
       if (signal.aborted) return;
       byId("progress").textContent = "";
       if (!(error instanceof ApiError) || error.code !== UNLIKE) throw error;
-      byId("unlike-text").textContent = error.message;
+      byId("unlike-text").textContent = `The synthetic PET of this CT may be wrong. What differs: ${error.params.reasons.join("; ")}.`;
       byId("unlike").hidden = false;
       byId("allow-unlike").focus();
     }

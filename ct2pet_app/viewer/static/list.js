@@ -27,6 +27,11 @@ export class ImageList {
     document.getElementById("search-form").addEventListener("submit", (event) => event.preventDefault());
   }
 
+  /** Show the list where it is empty; returning from a CT, it is where it was. */
+  async showOnce() {
+    if (!this.rows.children.length) await this.show();
+  }
+
   /** Show the first part of the CTs that match the search. */
   async show() {
     this.listing?.abort();

@@ -1,13 +1,13 @@
 // Values at the crosshair, read from the volumes, with the interval that the server computes.
 
 import { postJson } from "./api.js";
-import { LEVEL, difference, interval, suv } from "./words.js";
+import { LEVEL, difference, estimate, suv, whyNoInterval } from "./words.js";
 
 const REST_MS = 120; // of the crosshair, before its interval is requested
 
 export class Readout {
   constructor() {
-    this.lines = Object.fromEntries(["position", "ct", "synthetic", "other", "real"].map((name) => [name, document.getElementById(`at-${name}`)]));
+    this.lines = Object.fromEntries(["position", "ct", "synthetic", "other", "real", "why"].map((name) => [name, document.getElementById(`at-${name}`)]));
   }
 
   /** Show the values of volumes at a point.
@@ -16,6 +16,7 @@ export class Readout {
   show(at, volumes, names) {
     this.asking?.abort();
     clearTimeout(this.resting);
+    this.lines.why.textContent = "";
     const { ct, pet, other, real } = volumes, [column, row, slice] = at.voxel;
     this.line("position", `Slice ${slice + 1} of ${ct.grid.shape[0]}, row ${row + 1}, column ${column + 1}. ` +
       `x ${at.point[0].toFixed(1)}, y ${at.point[1].toFixed(1)}, z ${at.point[2].toFixed(1)} mm (LPS).`, at.voxel.join(" "));
@@ -40,7 +41,8 @@ export class Readout {
       const region = { kind: "voxel", volume_ml: volume, suv_mean: value, suv_max: value };
       const body = { regions: [region], level: LEVEL, version: version.version };
       const [found] = (await postJson(`ct2pet/intervals/${encodeURIComponent(version.model)}`, body, {}, signal)).regions;
-      this.lines.synthetic.textContent = `Estimated SUV ${suv(estimated)}${interval(found.interval.mean)}`;
+      this.lines.synthetic.textContent = `Estimated SUV ${estimate(estimated, found.interval.mean)}`;
+      this.lines.why.textContent = whyNoInterval(found.interval.mean);
     } catch {
       // the value stays without its interval: the crosshair has moved on, or the server cannot be reached
     }

@@ -1,7 +1,7 @@
 // The region tool: a sphere round the crosshair, its mean and maximum, and their intervals.
 
 import { postJson } from "./api.js";
-import { LEVEL, interval, suv } from "./words.js";
+import { LEVEL, estimate, suv, whyNoInterval } from "./words.js";
 import { measureSphere } from "./volume.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -83,5 +83,6 @@ export class Regions {
 }
 
 function sentence({ suv_mean: mean, suv_max: max, interval: of, volume_ml: volume }, name) {
-  return `${name}Mean estimated SUV ${suv(mean)}${interval(of.mean)}, maximum ${suv(max)}${interval(of.max)}, in ${volume.toFixed(1)} mL.`;
+  return `${name}Mean estimated SUV ${estimate(mean, of.mean)}, maximum ${estimate(max, of.max)}, in ${volume.toFixed(1)} mL.` +
+    whyNoInterval(of.mean, of.max);
 }

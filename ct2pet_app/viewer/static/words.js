@@ -10,10 +10,16 @@ export function suv(value) {
   return value.toFixed(Math.abs(value) < 1 ? 2 : 1);
 }
 
-export function interval(found) {
-  if (found === undefined) return "";
-  if (found.low === null) return ` (no interval: ${found.sentence})`;
-  return ` (${100 * found.level} % interval ${suv(found.low)} to ${suv(found.high)})`;
+/** Return an estimate with its interval, or without one. */
+export function estimate(value, found) {
+  const text = suv(value);
+  return found.low === null ? text : `${text} (${100 * found.level} % interval ${suv(found.low)} to ${suv(found.high)})`;
+}
+
+/** Return why estimates have no interval, as a sentence; empty where they have one. */
+export function whyNoInterval(...found) {
+  const reasons = new Set(found.filter((one) => one.low === null).map((one) => one.sentence));
+  return [...reasons].map((text) => ` ${text}`).join("");
 }
 
 export function difference(value, other, than) {
