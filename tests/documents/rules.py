@@ -56,7 +56,6 @@ ELSEWHERE = (
     (r"server=https|read -rs|curl --cacert", "server/test_accounts.py::test_the_commands_of_the_guide_log_in"),
     # Scripts
     (r"scripts/demo", "documents/test_demo.py::test_the_demonstration_ends_with_a_picture_and_metrics"),
-    (r"scripts/review", "slicer/test_review.py::test_a_screenshot_is_written_and_the_script_ends"),
     (r"scripts/ablate", "experiments/test_nested.py::test_the_script_of_a_bare_machine_prints_the_table"),
     (
         r"scripts/cross-validate-konfai",
