@@ -93,9 +93,9 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Headless Chromium."""
+    """Headless Chromium; while it runs, no test of this process can call `asyncio.run`."""
     find_chromium()
     with launch_chromium() as browser:
         yield browser

@@ -52,6 +52,7 @@ export class Scene {
   showCt(volume, window) {
     this.clear();
     this.nv.addVolume(image(volume, INT16, "gray", window));
+    this.freeGradients();
     this.layOut();
   }
 
@@ -101,8 +102,15 @@ export class Scene {
   redraw(layer) {
     const began = performance.now();
     this.nv.refreshLayers(this.nv.volumes[layer], layer);
+    if (layer === CT) this.freeGradients();
     this.nv.drawScene();
     return performance.now() - began;
+  }
+
+  /** Free the gradients that NiiVue computes for surfaces, four bytes a voxel: there are none here. */
+  freeGradients() {
+    this.nv.gl.deleteTexture(this.nv.gradientTexture);
+    this.nv.gradientTexture = null;
   }
 
   /** Draw slices that have arrived. While slabs arrive quickly, several of them are drawn at once. */
