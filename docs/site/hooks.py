@@ -83,7 +83,7 @@ def _output(arguments: tuple[str, ...]) -> str:
     Raises:
         PluginError: The program failed; the message has the end of its errors.
     """
-    python = os.environ.get("CT2PET_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
+    python = os.environ.get("CT2PET_DOCS_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
     done = subprocess.run([python, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PluginError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")

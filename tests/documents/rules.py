@@ -52,6 +52,7 @@ ELSEWHERE = (
         r"scripts/serve STUDIES|scripts/serve ct2pet-demo",
         "documents/test_commands.py::test_scripts_serve_gets_the_options_of_the_documents",
     ),
+    (r"ct2pet app-folder", "test_wheel.py::test_monai_label_starts_its_app"),
     (r"monailabel start_server", "server/test_phantoms.py::test_an_uploaded_model_is_used"),
     (r"server=https|read -rs|curl --cacert", "server/test_accounts.py::test_the_commands_of_the_guide_log_in"),
     # Scripts
@@ -65,12 +66,19 @@ ELSEWHERE = (
         r"scripts/compare-konfai",
         "scripts/test_compare_konfai.py::test_a_full_run_on_phantoms_predicts_the_test_patient_and_is_not_repeated",
     ),
+    (r"scripts/docs", "documents/test_site.py::test_every_document_is_a_page"),
+    (
+        r"pip wheel|python3.12 -m|pip install (path|\.)",
+        "test_wheel.py::test_the_wheel_requires_what_requirements_txt_pins",
+    ),
+    (r"^ct2pet ", "test_wheel.py::test_a_ct_is_synthesized_without_the_repository"),
     (r"scripts/benchmark", "scripts/test_benchmark.py::test_a_part_with_the_real_server_is_measured"),
 )
 
 # No test runs these, for the reason given
 NOT_RUN = (
     (r"tensorboard|mlflow ui", "starts the server of another project; test_tracking.py reads what it would show"),
+    (r"podman", "needs a container engine"),
     (r"kubectl", "needs a Kubernetes cluster"),
     (r"scripts/(test|coverage|check)", "runs this test, or is run before it"),
     (r"pre-commit install", "changes the repository's own hooks"),
