@@ -37,8 +37,8 @@ ELSEWHERE = (
     (r"torchrun", "learning/test_torchrun.py::test_a_lost_node_comes_back_and_the_weights_are_those_of_one_process"),
     # On Ray
     (
-        r"sbatch|srun|ray start|export RAY|--engine ray",
-        "documents/test_slurm.py::test_the_job_runs_a_cohort_on_two_nodes",
+        r"main\.py cohort run .*--engine ray",
+        "cohort/test_killed.py::test_ray_with_killed_driver_and_worker_gives_the_files_of_local",
     ),
     # The server
     (
@@ -56,7 +56,6 @@ ELSEWHERE = (
     (r"monailabel start_server", "server/test_phantoms.py::test_an_uploaded_model_is_used"),
     (r"server=https|read -rs|curl --cacert", "server/test_accounts.py::test_the_commands_of_the_guide_log_in"),
     # Scripts
-    (r"scripts/demo", "documents/test_demo.py::test_the_demonstration_ends_with_a_picture_and_metrics"),
     (r"scripts/ablate", "experiments/test_nested.py::test_the_script_of_a_bare_machine_prints_the_table"),
     (
         r"scripts/cross-validate-konfai",
@@ -78,6 +77,8 @@ ELSEWHERE = (
 # No test runs these, for the reason given
 NOT_RUN = (
     (r"tensorboard|mlflow ui", "starts the server of another project; test_tracking.py reads what it would show"),
+    (r"scripts/demo", "takes minutes; test_tutorial.py types the same way step by step"),
+    (r"ray start|export RAY|sbatch|srun", "needs several machines, or SLURM"),
     (r"podman", "needs a container engine"),
     (r"kubectl", "needs a Kubernetes cluster"),
     (r"scripts/(test|coverage|check)", "runs this test, or is run before it"),
