@@ -77,7 +77,6 @@ ELSEWHERE = (
 # No test runs these, for the reason given
 NOT_RUN = (
     (r"tensorboard|mlflow ui", "starts the server of another project; test_tracking.py reads what it would show"),
-    (r"scripts/review", "shows a page until it is stopped; tests/slicer drives the page in Chromium"),
     (r"scripts/demo", "takes minutes; test_tutorial.py types the same way step by step"),
     (r"ray start|export RAY|sbatch|srun", "needs several machines, or SLURM"),
     (r"podman", "needs a container engine"),
