@@ -16,7 +16,7 @@ from tests.conftest import missing
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 VARIABLE = "CT2PET_CHROMIUM"
 WIDTH_PX, HEIGHT_PX = 1400, 900
-PAGE_TIMEOUT_S = 60.0
+PAGE_TIMEOUT_S = 120.0
 POLL_INTERVAL_MS = 50
 WEBGL_WITHOUT_GPU = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
