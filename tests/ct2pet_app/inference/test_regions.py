@@ -70,7 +70,7 @@ def test_a_sphere_of_a_ct_is_answered_with_its_intervals(
         interval = answer["interval"][name]
         assert (interval["low"], interval["high"]) == pytest.approx((2.89, 5.29), rel=1e-2)
         assert (interval["level"], interval["patients"]) == (0.9, 12)
-        assert "90 % probability" in interval["sentence"] and "calibrated on 12 patients" in interval["sentence"]
+        assert "(90 % interval 2.9 to 5.3; " in interval["sentence"] and "calibrated on 12 patients" in interval["sentence"]
     assert answer["model"]["name"] == "cascade3" and "NOT FOR DIAGNOSIS" in answer["notice"]
     assert not list((app.models.folder / "results").iterdir())
 
@@ -81,7 +81,7 @@ def test_a_box_a_lesion_and_another_level(post: Post, ct_uids: tuple[str, ...], 
     assert answer["kind"] == "lesion" and answer["slices"] == "2:4"  # only these are synthesised
     interval = answer["interval"]["max"]
     assert (interval["low"], interval["high"]) == pytest.approx((1.9**2, 2.1**2), rel=1e-2)
-    assert "SUVmax of a lesion" in interval["sentence"]
+    assert "SUVmax of the lesion" in interval["sentence"]
 
 
 def test_too_few_patients_and_a_model_without_intervals_say_so(
@@ -138,7 +138,7 @@ def test_intervals_of_measured_regions(post: Post) -> None:
     assert (first["interval"]["mean"]["low"], first["interval"]["mean"]["high"]) == pytest.approx(
         (0.49, 1.69), rel=1e-4
     )
-    assert "SUVmean of a lesion" in lesion["interval"]["mean"]["sentence"]
+    assert "SUVmean of the lesion" in lesion["interval"]["mean"]["sentence"]
     assert large["interval"]["max"]["low"] is None and "0.5 to 150 mL" in large["interval"]["max"]["sentence"]
     assert answer["model"]["version"] == 1
 
