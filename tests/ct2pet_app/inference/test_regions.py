@@ -70,7 +70,7 @@ def test_a_sphere_of_a_ct_is_answered_with_its_intervals(
         interval = answer["interval"][name]
         assert (interval["low"], interval["high"]) == pytest.approx((2.89, 5.29), rel=1e-2)
         assert (interval["level"], interval["patients"]) == (0.9, 12)
-        assert "(90 % interval 2.9 to 5.3; " in interval["sentence"] and "calibrated on 12 patients" in interval["sentence"]
+        assert "(90 % interval 2.9 to 5.3; calibrated on 12 patients)" in interval["sentence"]
     assert answer["model"]["name"] == "cascade3" and "NOT FOR DIAGNOSIS" in answer["notice"]
     assert not list((app.models.folder / "results").iterdir())
 
