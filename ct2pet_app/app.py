@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,10 @@ class CT2PETApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference task per model."""
-        recent = VolumeCache()
-        self.budget.add_cache(recent)
+        self.budget.add_cache(recent := VolumeCache())
         foreground = self.studies_datastore.pairs.foreground
-        return {
-            name: SynthesisTask(name, self.models, budget=self.budget, recent=recent, foreground=foreground)
-            for name in self.settings.models
-        }
+        task = partial(SynthesisTask, models=self.models, budget=self.budget, recent=recent, foreground=foreground)
+        return {name: task(name) for name in self.settings.models}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Return one training task per model."""
