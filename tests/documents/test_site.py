@@ -59,7 +59,8 @@ def test_the_reference_has_every_command_and_option(site: Path) -> None:
         commands |= {f"{group} {name}": command for name, command in commands.pop(group).commands.items()}
     for name, command in commands.items():
         section = page.partition(f"$ python main.py {name} ")[2].partition("$ python main.py ")[0]
-        options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+        shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+        options = [option for parameter in shown for option in parameter.opts if option.startswith("--")]
         assert [option for option in options if option not in section] == [], name
 
 

@@ -40,7 +40,7 @@ def test_the_tutorial_works_as_it_is_typed(
         else:
             shell += [command, *([READY] if command.endswith("&") else [])]
     out, _ = capfd.readouterr()
-    assert "BQML -> SUVbw" in out and "hu_median" in out
+    assert "BQML -> SUVbw" in out and "median SUV per HU" in out
     assert len(list((tmp_path / "synthetic").glob("*.dcm"))) == 6
     assert (tmp_path / "report" / "report.html").is_file()
     run_with_server("\n".join(shell), free_port(), log=tmp_path / "shell.log")

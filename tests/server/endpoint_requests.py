@@ -81,7 +81,7 @@ TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("HEAD", "/datastore/image?image=none", {}, 404, ""),
     ("HEAD", "/datastore/image?image=new&check_sum=SHA256:00", {}, 404, ""),
     ("GET", "/datastore/image?image=new", {}, 200, ""),
-    ("GET", "/ct2pet/images?search=new", {}, 200, '"matching":1'),
+    ("GET", "/ct2pet/images?search=new", {}, 200, '"matching":2'),  # new and newer
     ("GET", "/ct2pet/images/grid?image=new", {}, 200, '"shape":[8,16,16]'),
     ("GET", "/ct2pet/images/thumbnail?image=new", {}, 200, "PNG"),
     ("GET", "/ct2pet/images/voxels?image=new&slices=2:3", {}, 200, ""),
