@@ -49,7 +49,7 @@ def test_pages_load_nothing_from_other_servers(site: Path) -> None:
 
 
 def test_the_search_index_is_part_of_the_site(site: Path) -> None:
-    assert "best_factor" in (site / "search" / "search_index.js").read_text(encoding="utf-8")
+    assert "best_factor" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
 
 
 def test_the_reference_has_every_command_and_option(site: Path) -> None:
