@@ -60,6 +60,9 @@ def test_background_work_waits_for_the_last_request() -> None:
 def test_background_work_goes_on_beside_endless_requests() -> None:
     foreground = ForegroundWork()
     waiting = foreground.yielding(limit_s=0.05)
+    steps = []
     with foreground.request():
         for number in range(3):
             waiting(number, 3, "reading")
+            steps.append(number)
+    assert steps == [0, 1, 2]
