@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_a_network_that_another_machine_trains_is_left_to_it_and_taken_over_if_i
         finished.append(sorted(path.parent.name for path in run.glob("folds/*/model.safetensors")))
         elsewhere.release()
 
-    monkeypatch.setattr(member_processes.time, "sleep", stop_elsewhere)
+    monkeypatch.setattr(member_processes, "time", SimpleNamespace(sleep=stop_elsewhere))  # only what waits here
     shared = train_cross_validated(prepared, recipe, run, folds=FOLDS, resume=True, device="cpu")
     assert finished == [["1"]]
     alone = train_cross_validated(prepared, recipe, tmp_path / "alone", folds=FOLDS, device="cpu")
