@@ -47,7 +47,7 @@ def test_the_user_guide_lists_every_setting() -> None:
     with pytest.raises(SettingsError) as refused:
         AppSettings.from_conf({"0": "no such setting"}, app_folder=ROOT)
     known = re.findall(r"\w+", str(refused.value).partition("known are ")[2])
-    section = (ROOT / "docs/user-guide.md").read_text(encoding="utf-8").partition("\n## The server\n")[2]
-    table = section.partition("\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
+    guide = (ROOT / "docs/guide/server.md").read_text(encoding="utf-8")
+    table = guide.partition("\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
     assert len(known) > 10
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(known)

@@ -30,7 +30,7 @@ INTRODUCTION = """# REST API
 This page is generated from the server's OpenAPI description. A running server describes itself, with the names of its
 models, at `/docs` and `/openapi.json`. Research software, not for diagnosis.
 
-*Role* is the role that the caller needs on a [server with accounts](../user-guide.md#accounts-and-tls); on a server
+*Role* is the role that the caller needs on a [server with accounts](../guide/accounts.md); on a server
 without accounts everyone may do everything. Every error is a [problem with a stable code](../errors.md):
 
 | status | meaning |

@@ -218,7 +218,7 @@ def test_the_stock_clients_sessions_and_uploads_work(
 def test_the_commands_of_the_guide_log_in(server: RunningServer, certificate: tuple[Path, Path]) -> None:
     login = [
         one.text
-        for one in commands_of(ROOT / "docs" / "user-guide.md")
+        for one in commands_of(ROOT / "docs" / "guide" / "accounts.md")
         if re.match("server=|read|TOKEN|curl --cacert", one.text)
     ]
     script = "\n".join(["set -euo pipefail", *login])
