@@ -1,11 +1,11 @@
 """Run the server and a DICOM node side by side: a crash of one does not end the other, which is restarted.
 
-`scripts/serve --dicom-port` starts this program with the node's settings and, after ``--``, the command of the server.
+`scripts/serve --dicom-port` starts this program with the node's options, in the order of `NodeOptions`, and the
+command of the server.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -124,14 +124,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[NodeOptions, list[str]]:
-    parser = argparse.ArgumentParser(prog="scripts/serve", description=__doc__)
-    for name in NodeOptions.model_fields:
-        parser.add_argument(f"--{name.replace('_', '-')}", required=True)
-    parser.add_argument("server", nargs="+", help="the command of the server, after --")
-    parsed = vars(parser.parse_args(arguments))
-    server = parsed.pop("server")
-    parsed["dicom_port"] = int(parsed["dicom_port"]) if parsed["dicom_port"].isdigit() else parsed["dicom_port"]
-    return validated(NodeOptions, parsed, error=SettingsError, prefix="--"), server
+    names = tuple(NodeOptions.model_fields)
+    options: dict[str, object] = dict(zip(names, arguments, strict=False))
+    port = str(options.get("dicom_port"))
+    options["dicom_port"] = int(port) if port.isdigit() else port
+    return validated(NodeOptions, options, error=SettingsError, prefix="--"), list(arguments[len(names) :])
 
 
 def _watch(processes: Sequence[Watched]) -> int:

@@ -158,6 +158,6 @@ PARTS = {
     "scan": Part("scan and re-scan of a folder of DICOM files", (_scan,)),
     "memory": Part("peak memory against slices and studies", (_model, _matrix, _memory)),
     "server": Part("the server under 1, 4 and 16 clients", (_model, _ct, _matrix, _server)),
-    "beside-training": Part("requests and a training of the same server", (_model, _ct, _matrix, _server, _epochs)),
+    "during-training": Part("requests and a training of the same server", (_model, _ct, _matrix, _server, _epochs)),
     "neighbours": Part("a slice next to other computing processes, by how OpenMP waits", (_image, _neighbours)),
 }  # fmt: skip

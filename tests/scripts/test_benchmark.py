@@ -93,7 +93,7 @@ def test_a_part_is_measured(part: str) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["slabs", "server", "beside-training"])
+@pytest.mark.parametrize("part", ["slabs", "server", "during-training"])
 def test_a_part_with_the_real_server_is_measured(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "scripts/benchmark.py", part, *QUICK, "--out", tmp_path]
     subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY, timeout=500)

@@ -124,22 +124,21 @@ def test_exposing_without_protection_requires_an_explicit_option(run_serve: Serv
     assert "--host 0.0.0.0" in run_serve("--expose-without-protection").stdout
 
 
-def test_a_dicom_node_runs_beside_the_server(run_serve: Serve, tmp_path: Path) -> None:
+def test_a_dicom_node_runs_with_the_server(run_serve: Serve, tmp_path: Path) -> None:
     peers = tmp_path / "peers.toml"
     peers.write_text('[[peer]]\nname = "CT"\naet = "CT"\nhost = "ct"\nport = 104\nmay_send = true\n')
     node = ["--dicom-port", "11112", "--aet", "CT2PET", "--peers", peers]
     result = run_serve(*node, "--conf", "models_folder", "/models")
-    options = f"--dicom-port 11112 --aet CT2PET --peers {peers} --studies {tmp_path} --models-folder /models"
-    assert f"/app/ct2pet_app/dicom_node/serve.py {options} -- " in result.stdout
+    assert f"/app/ct2pet_app/dicom_node/serve.py 11112 CT2PET {peers} {tmp_path} /models /" in result.stdout
     assert f"-m monailabel.main start_server --app /app/ct2pet_app --studies {tmp_path}" in result.stdout
     assert f"--conf dicom_peers {peers}" in result.stdout
 
 
-def run_beside(peers: Path, *server: str, aet: str = "CT2PET") -> subprocess.CompletedProcess[str]:
+def run_with_node(peers: Path, *server: str, aet: str = "CT2PET") -> subprocess.CompletedProcess[str]:
     """Run the program that runs a server and a DICOM node side by side."""
     program = SERVE.parents[1] / "ct2pet_app" / "dicom_node" / "serve.py"
-    options = ["--dicom-port", str(free_port()), "--aet", aet, "--peers", str(peers), "--studies", str(peers.parent)]
-    command = [sys.executable, "-P", str(program), *options, "--models-folder", str(peers.parent), "--", *server]
+    folder = str(peers.parent)
+    command = [sys.executable, "-P", str(program), str(free_port()), aet, str(peers), folder, folder, *server]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -149,7 +148,7 @@ def run_beside(peers: Path, *server: str, aet: str = "CT2PET") -> subprocess.Com
 )
 def test_invalid_settings_of_a_dicom_node_are_refused_before_the_start(aet: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "peers.toml").write_text("[[peer]]\nname = 'CT'\n")
-    result = run_beside(tmp_path / "peers.toml", "false", aet=aet)
+    result = run_with_node(tmp_path / "peers.toml", "false", aet=aet)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"scripts/serve: {message}"), result.stderr
 
@@ -158,7 +157,7 @@ def test_the_exit_code_of_the_server_ends_the_node_too(tmp_path: Path) -> None:
     peers = tmp_path / "peers.toml"
     peers.write_text('[[peer]]\nname = "CT"\naet = "CT"\nhost = "ct"\nport = 104\nmay_send = true\n')
     wait_for_node = f"until grep -q node_started {tmp_path}/dicom-node/audit.jsonl; do sleep 0.1; done; exit 3"
-    assert run_beside(peers, "sh", "-c", wait_for_node).returncode == 3
+    assert run_with_node(peers, "sh", "-c", wait_for_node).returncode == 3
     assert "node_stopped" in (tmp_path / "dicom-node" / "audit.jsonl").read_text()
 
 

@@ -47,22 +47,22 @@ def measure(args: argparse.Namespace) -> Result:
             runtime, environment = settings[name]
             with _started([*command, runtime], _environment(environment)) as (measured, *others):
                 times_s[name][0].append(_slice_s(measured, args.drawn))
-                for beside, other in enumerate(others, start=1):
+                for count, other in enumerate(others, start=1):
                     _tell(other, 0)
-                    times_s[name][beside].append(_slice_s(measured, args.drawn))
+                    times_s[name][count].append(_slice_s(measured, args.drawn))
     figures = [
-        Figure(f"slice beside {beside}" if beside else "slice alone", "ms", tuple(1e3 * s for s in values), of=name)
+        Figure(f"slice next to {count}" if count else "slice alone", "ms", tuple(1e3 * s for s in values), of=name)
         for name, by_number in times_s.items()
-        for beside, values in enumerate(by_number)
+        for count, values in enumerate(by_number)
     ]
     ratios = [
         Ratio(
-            f"{name}: beside {beside} / alone",
-            divide(by_number[beside], by_number[0]),
-            at_most=SLOWER if beside == 1 and not settings[name][1] else None,
+            f"{name}: next to {count} / alone",
+            divide(by_number[count], by_number[0]),
+            at_most=SLOWER if count == 1 and not settings[name][1] else None,
         )
         for name, by_number in times_s.items()
-        for beside in range(1, NEIGHBOURS + 1)
+        for count in range(1, NEIGHBOURS + 1)
     ]
     run = {"recipe": recipe.name, "stages": args.stages, "pixels": args.pixels, "slices_per_round": args.drawn}
     return Result(run, figures, ratios)
