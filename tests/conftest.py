@@ -21,10 +21,13 @@ REQUIRED = frozenset(filter(None, os.environ.get("CT2PET_REQUIRE", "").split(","
 
 # The files that take longest, the longest first. The other files with slow tests follow, then the rest.
 LONGEST = (
-    "server/test_clinical_loop.py", "slicer/test_clinicians_path.py", "server/test_schema.py", "scripts/test_attack.py",
-    "ct2pet_app/test_killed.py", "server/test_surface.py", "server/test_real_patients.py", "server/test_phantoms.py",
-    "pairing/quality_checks/test_alignment.py", "slicer/client/test_training_curve.py", "server/test_retraining.py",
-    "learning/test_torchrun.py", "experiments/test_nested.py",
+    "server/test_clinical_loop.py", "slicer/test_clinicians_path.py", "server/test_schema.py",
+    "scripts/test_attack.py", "scripts/test_benchmark.py", "documents/test_tutorial.py", "cohort/test_killed.py",
+    "cli/test_documented_commands.py", "pairing/quality_checks/test_plausibility.py",
+    "pairing/quality_checks/test_alignment.py", "server/test_phantoms.py", "ct2pet_app/test_killed.py",
+    "server/test_surface.py", "server/test_real_patients.py", "server/test_retraining.py",
+    "slicer/client/test_training_curve.py", "learning/test_torchrun.py", "experiments/test_nested.py",
+    "viewer/test_ct.py",
 )  # fmt: skip
 
 

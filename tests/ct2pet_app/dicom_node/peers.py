@@ -21,7 +21,7 @@ from ct2pet_app.dicom_node.layout import NodeLayout
 from tests.server.processes import REPOSITORY, free_port, stop_process
 
 NODE_PROGRAM = REPOSITORY / "ct2pet_app" / "dicom_node" / "node_main.py"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0  # generous, for a busy machine
 UID = re.compile(r"Affected SOP Instance UID *: ([0-9.]+)")
 SENDER, RECEIVER = "SCANNER", "ARCHIVE"
 
@@ -107,9 +107,17 @@ class Node:
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a program of dcmtk and return how it ended."""
-    found = shutil.which(program)
+    command = [dcmtk(program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def dcmtk(program: str) -> str:
+    """Return the path of a program of dcmtk; pynetdicom installs others of the same names next to this Python."""
+    own = Path(sys.executable).parent
+    folders = [folder for folder in os.get_exec_path() if Path(folder) != own]
+    found = shutil.which(program, path=os.pathsep.join(folders))
     assert found is not None, f"{program} is not installed (Debian: dcmtk)"
-    return subprocess.run([found, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    return found
 
 
 def peers_toml(
@@ -174,7 +182,7 @@ def running_storescp(folder: Path, port: int, *options: str) -> Iterator[Callabl
     log = folder.parent / f"{folder.name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(shutil.which("storescp")), "-d", "-aet", RECEIVER, *options, "-od", str(folder), str(port)],
+            [dcmtk("storescp"), "-d", "-aet", RECEIVER, *options, "-od", str(folder), str(port)],
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
