@@ -112,6 +112,17 @@ def test_a_wrong_password_says_so(clinic: Clinic, chromium: Browser) -> None:
         wait_until(page, "document.getElementById('login-error').textContent === 'wrong user name or password'")
 
 
+def test_the_address_of_the_server_leads_to_the_viewer(clinic: Clinic, chromium: Browser) -> None:
+    with new_context(chromium) as context:
+        watched = watched_page(context)
+        watched.page.goto(clinic.server.url)
+        watched.page.get_by_role("link", name="Viewer").click()
+        watched.page.locator("#login").wait_for()
+        assert watched.page.url.startswith(clinic.url)
+    own = urlsplit(clinic.url).netloc
+    assert {urlsplit(url).netloc for url in watched.requests if not url.startswith(("blob:", "data:"))} == {own}
+
+
 def test_the_files_need_no_token_and_forbid_everything_from_elsewhere(clinic: Clinic) -> None:
     for name in ("", *FILES):
         response = requests.get(clinic.url + name, timeout=30)
