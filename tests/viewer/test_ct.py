@@ -200,6 +200,22 @@ def test_a_narrow_screen_shows_the_views_below_each_other(page: Page, clinic: Cl
     assert np.mean(saturation(pixels(page, "axial")) > 30) > 0.05
 
 
+def test_another_ct_is_opened_after_the_first(clinic: Clinic, chromium: Browser) -> None:
+    with new_context(chromium) as context:
+        watched = watched_page(context)
+        page = watched.page
+        open_ct(page, clinic, clinic.new)
+        page.click("#home")
+        page.locator("#images li").first.wait_for()
+        page.goto(f"{clinic.url}#/ct/{clinic.trained}")
+        wait_until(page, "document.getElementById('title').textContent.startsWith('PHANTOM_0001')")
+        wait_until_complete(page)
+        page.wait_for_timeout(500)
+        for plane in (*PLANES, "projection"):
+            assert np.mean(saturation(pixels(page, plane)) > 30) > 0.05, plane
+        assert [problem for problem in watched.problems if "status of 401" not in problem] == []
+
+
 def test_an_unlike_ct_is_warned_about_before_its_pet_is_shown(page: Page, clinic: Clinic) -> None:
     open_ct(page, clinic, clinic.new)
     page.select_option("#model", "cascade2/1")

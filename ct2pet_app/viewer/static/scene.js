@@ -61,8 +61,20 @@ export class Scene {
   }
 
   clear() {
-    while (this.nv.volumes.length) this.nv.removeVolumeByIndex(this.nv.volumes.length - 1);
+    if (!this.nv.volumes.length) return;
+    this.removePet();
+    this.nv.removeVolumeByIndex(CT);
+    this.nv.gl.deleteTexture(this.nv.volumeTexture);
+    this.nv.volumeTexture = null;
+  }
+
+  removePet() {
     this.shown = null;
+    if (this.nv.volumes.length <= PET) return;
+    this.nv.removeVolumeByIndex(PET);
+    this.nv.gl.deleteTexture(this.nv.overlayTexture);
+    this.nv.overlayTexture = this.nv.overlayTextureID = null;
+    this.freeGradients();
   }
 
   /** Show a PET, or a difference, over the CT; null shows the CT alone.
@@ -76,13 +88,14 @@ export class Scene {
       this.redraw(PET);
       return;
     }
-    if (this.nv.volumes.length > PET) this.nv.removeVolumeByIndex(PET);
+    this.removePet();
     this.shown = volume;
     if (volume === null) return;
     const pet = image(volume, FLOAT32, settings.colormap, [0, settings.high]);
     pet.colormapType = COLORS_FROM_ZERO;
     this.set(pet);
     this.nv.addVolume(pet);
+    this.freeGradients();
   }
 
   set(pet) {
@@ -104,14 +117,17 @@ export class Scene {
   }
 
   redraw(layer) {
-    const began = performance.now();
+    const began = performance.now(), { overlayTexture } = this.nv;
     this.nv.refreshLayers(this.nv.volumes[layer], layer);
+    // NiiVue leaves the texture that it replaces to the garbage collector, which does not see how large it is
+    if (this.nv.overlayTexture !== overlayTexture) this.nv.gl.deleteTexture(overlayTexture);
     if (layer === CT) this.freeGradients();
     this.nv.drawScene();
     return performance.now() - began;
   }
 
-  /** Free the gradients that NiiVue computes for surfaces, four bytes a voxel: there are none here. */
+  /** Free the gradients that NiiVue computes of the CT whenever a volume is added or removed, four bytes a voxel:
+   *  they are for surfaces, and there are none here. */
   freeGradients() {
     this.nv.gl.deleteTexture(this.nv.gradientTexture);
     this.nv.gradientTexture = null;
