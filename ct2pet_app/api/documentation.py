@@ -1,4 +1,4 @@
-"""Pages that describe the API; they load nothing from other servers, and run no script.
+"""The start page, and pages that describe the API; they load nothing from other servers, and run no script.
 
 The stock pages load scripts from public servers, and the stock server gives out a viewer of its own under /static.
 """
@@ -21,7 +21,7 @@ PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>ct2pet: $title</title>
+<title>ct2pet$title</title>
 <style>
 body { font: 14px/1.5 sans-serif; margin: 1rem auto; max-width: 70rem; padding: 0 1rem; }
 h2 { font-size: 1.1rem; margin: 1.5rem 0 0; }
@@ -31,37 +31,42 @@ td { border-top: 1px solid #ccc; padding: 2px 12px 2px 0; vertical-align: top; }
 </style>
 </head>
 <body>
-<h1>ct2pet: $title</h1>
+<h1>ct2pet$title</h1>
 <p>Research software, not for diagnosis. $links</p>
 $content
 </body>
 </html>
 """)
+START_LINKS = '<a href="ct2pet/viewer/">Viewer: CTs with their synthetic PETs</a>'
+START = """
+<p><a href="docs">API: endpoints, parameters and responses</a>, <a href="openapi.json">OpenAPI</a>.
+On a server with accounts, these two need a token, as every request for data does: <code>POST /auth/token</code> with
+<code>username</code> and <code>password</code> returns one, to be sent as <code>Authorization: Bearer TOKEN</code>.
+The viewer asks for user name and password itself.</p>
+"""
 
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
-def list_operations(request: Request) -> HTMLResponse:
-    """List the operations."""
-    rows = [
-        f"<tr><td><code>{name.upper()} {_text(path)}</code></td><td>{_text(found.get('summary', ''))}</td></tr>"
-        for path, name, found in _operations(request.app)
-    ]
-    links = (
-        '<a href="ct2pet/viewer/">Viewer</a>, <a href="docs">Parameters and responses</a>, '
-        '<a href="openapi.json">OpenAPI</a>'
-    )
-    return _page("endpoints", links, f"<table>{''.join(rows)}</table>")
+def show_start_page() -> HTMLResponse:
+    """Link to the viewer and to the API. The page is the same for everyone, and needs no token."""
+    return _page("", START_LINKS, START)
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
 @router.api_route("/redoc", methods=["GET", "HEAD"])
 def show_reference(request: Request) -> HTMLResponse:
-    """Describe each operation."""
-    sections = [_section(path, method, operation) for path, method, operation in _operations(request.app)]
-    return _page("API", '<a href="./">Endpoints</a>, <a href="openapi.json">OpenAPI</a>', "".join(sections))
+    """List the operations, and describe each."""
+    operations = _operations(request.app)
+    rows = [
+        f"<tr><td><code>{method.upper()} {_text(path)}</code></td><td>{_text(operation.get('summary', ''))}</td></tr>"
+        for path, method, operation in operations
+    ]
+    sections = [_section(path, method, operation) for path, method, operation in operations]
+    links = '<a href="./">Start page</a>, <a href="openapi.json">OpenAPI</a>'
+    return _page(": API", links, f"<table>{''.join(rows)}</table>{''.join(sections)}")
 
 
 @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])

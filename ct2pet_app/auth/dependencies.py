@@ -20,7 +20,8 @@ from lib.errors import AccountsError
 
 logger = logging.getLogger(__name__)
 
-PUBLIC_ENDPOINTS = (("GET", "/auth/"), ("POST", "/auth/token"))  # to log in
+# to log in, and the start page, which links to the viewer
+PUBLIC_ENDPOINTS = (("GET", "/auth/"), ("POST", "/auth/token"), ("GET", "/"), ("HEAD", "/"))
 PUBLIC_PAGE = "/ct2pet/viewer"  # the viewer's files, among them the login form; they hold no data
 UNAUTHORIZED, UNAVAILABLE = 401, 503
 CHALLENGE = {"WWW-Authenticate": "Bearer"}

@@ -68,6 +68,7 @@ class CTSource:
         warnings: The warnings of the listing.
         local_files: Returns a context in which the files of series exist; read `pet` and `ct` inside it.
         pet_shape: (K, R, C) of `pet`.
+        geometry: Of `ct`, by its headers.
     """
 
     name: str
@@ -79,6 +80,7 @@ class CTSource:
     files: tuple[Path, ...] = ()
     pet_shape: tuple[int, int, int] | None = None
     warnings: tuple[str, ...] = ()
+    geometry: Geometry | None = None
 
     def read(self) -> Volume:
         """Return the pixels, without a memory budget.
@@ -101,7 +103,17 @@ def source_of_series(
             yield _opened_series(ct)
 
     real, shape = (None, None) if pet is None else (pet.series, _shape_of(pet))
-    return CTSource(ct.series.uid, ct.series.uid, opened, real, local_files, ct.series, ct.series.files, shape)
+    return CTSource(
+        ct.series.uid,
+        ct.series.uid,
+        opened,
+        real,
+        local_files,
+        ct.series,
+        ct.series.files,
+        shape,
+        geometry=ct.geometry,
+    )
 
 
 def source_of_file(path: Path, name: str, *, image_id: str | None = None, kept: bool = False) -> CTSource:

@@ -24,11 +24,12 @@ from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.daemon_pool import DaemonPool
 from lib.dicom.remote.metadata import RemoteSeries
 from lib.dicom.remote.pacs import Pacs
+from lib.dicom.remote.single_slice import fetched_slice
 from lib.dicom.scan.header_index import Content, HeaderIndex, IndexedFile
 from lib.dicom.scan.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
 from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, DicomError, RemoteError
-from lib.types import Series, never_cancelled
+from lib.types import Series, SliceSource, never_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,18 @@ class PacsStudies:
         """Return a context in which the files of these series are in the cache; see `lib.types.LocalFiles`."""
         return self._cache.holding(*series, cancelled=lambda: self._closed.is_set() or cancelled())
 
+    def local_slice(
+        self, series: Series, source: SliceSource, *, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[SliceSource]:
+        """Return a context in which one slice is on this machine, fetched alone; see `fetched_slice`.
+
+        Raises:
+            RemoteError: The last query failed; previews do not wait for a PACS that is gone.
+        """
+        if self._error:
+            raise RemoteError(self._error)
+        return fetched_slice(self._pacs, series, source, cancelled=lambda: self._closed.is_set() or cancelled())
+
     def names_on_disk(self) -> Sequence[str]:
         """Return an empty sequence: the cache names its files by UIDs."""
         return ()
@@ -208,9 +221,8 @@ class PacsStudies:
         with DaemonPool(min(MAX_CONCURRENT_REQUESTS, max(len(unseen), 1)), "headers") as pool:
             try:
                 for number, (series, headers) in enumerate(zip(unseen, pool.map(read, unseen), strict=True)):
-                    late = (
-                        self._listing is None and time.monotonic() - shown_at > PARTIAL_LISTING_AFTER_S and self._seen
-                    )
+                    late = time.monotonic() - shown_at > PARTIAL_LISTING_AFTER_S
+                    late = late and self._listing is None and bool(self._seen)
                     if (late or number - shown >= PARTIAL_LISTING_SERIES) and series.study_uid != unseen[
                         number - 1
                     ].study_uid:

@@ -18,7 +18,7 @@ from lib.dicom.read.header import read_header
 from lib.dicom.scan.header_index import HeaderIndex
 from lib.dicom.scan.scan import ScannedSeries, ScanReport, scan_folder
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.types import Series, never_cancelled
+from lib.types import Series, SliceSource, never_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,12 @@ class Studies(Protocol):
         self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
     ) -> AbstractContextManager[None]:
         """Return a context in which the files of these series are local; see `lib.types.LocalFiles`."""
+        ...
+
+    def local_slice(
+        self, series: Series, source: SliceSource, *, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[SliceSource]:
+        """Return a context in which the file of one slice is local; its value says where. A PACS sends it alone."""
         ...
 
     def instances(self, series: Series) -> tuple[str, ...]:
@@ -145,6 +151,12 @@ class StudiesFolder:
     ) -> AbstractContextManager[None]:
         """Return a context that does nothing: the files are in the folder."""
         return nullcontext()
+
+    def local_slice(
+        self, series: Series, source: SliceSource, *, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[SliceSource]:
+        """Return a context whose value is `source`: the file is in the folder."""
+        return nullcontext(source)
 
     def instances(self, series: Series) -> tuple[str, ...]:
         """Return the SOPInstanceUID of each file of a series, read from the files.

@@ -12,12 +12,13 @@ from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
 from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from ct2pet_app.server.concurrency import IsDisconnected, until_disconnected
+from lib.dicom.read.single_slice import read_ct_slice
 from lib.dicom.read.volume import read_ct
 from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
 from lib.memory import MemoryBudget
-from lib.types import Series
+from lib.types import FloatArray, Series, SliceSource
 
 Stored = NDArray[np.int16]
 MIN_SLICES = 2  # that a stack has
@@ -59,11 +60,30 @@ class Voxels:
                 raise RequestError(f"slices: the CT has {opened.shape[0]} slices; give A:B, for example 0:16")
             if opened.series is None:
                 volume = self._slab_of_upload(source, opened, slice(start, stop), is_disconnected)
-                return to_int16(volume)
+                return to_int16(volume.array)
             first = max(0, min(start, opened.shape[0] - MIN_SLICES))
             last = max(stop, first + MIN_SLICES)
             volume = self._slab_of_series(opened.series, opened.shape, slice(first, last), is_disconnected)
-            return to_int16(volume)[start - first : stop - first]
+            return to_int16(volume.array)[start - first : stop - first]
+
+    def single_slice(
+        self, ct: Series, source: SliceSource, geometry: Geometry, is_disconnected: IsDisconnected
+    ) -> Stored:
+        """Return one slice of a DICOM series in HU, rounded, shape (R, C).
+
+        Args:
+            ct: The series.
+            source: The slice, whose file has to be on this machine; no other file is read.
+            geometry: The grid of the series, by its headers.
+            is_disconnected: Whether the client has disconnected.
+
+        Raises:
+            InputError: The file is damaged, or not such a slice.
+        """
+        _, rows, columns = geometry.shape
+        needed = series_read_bytes((1, rows, columns))
+        with self._budget.reserve(needed, "reading one slice", cancelled=is_disconnected, alone=True):
+            return to_int16(read_ct_slice(ct, source, shape=(rows, columns)))
 
     def _slab_of_series(
         self, series: Series, shape: tuple[int, int, int], slices: slice, is_disconnected: IsDisconnected
@@ -91,10 +111,10 @@ class Voxels:
             return volume.slab(slices)
 
 
-def to_int16(volume: Volume) -> Stored:
-    """Return the HU of a volume rounded to whole numbers, within the range of 16 bits."""
+def to_int16(array_hu: FloatArray) -> Stored:
+    """Return HU rounded to whole numbers, within the range of 16 bits."""
     limits = np.iinfo(np.int16)
-    return np.clip(np.rint(volume.array), limits.min, limits.max).astype(np.int16)
+    return np.clip(np.rint(array_hu), limits.min, limits.max).astype(np.int16)
 
 
 def describe_grid(geometry: Geometry) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def for_part(args: argparse.Namespace, part: str) -> argparse.Namespace:
     """Return the command line with the defaults of a part."""
     own = argparse.Namespace(**vars(args))
     if getattr(args, "slices", 0) is None:
-        own.slices = VOLUME_SLICES if part == "synthesis" and not args.gpu else SLICES
+        own.slices = VOLUME_SLICES if part in ("synthesis", "viewer") and not args.gpu else SLICES
     if part == "synthesis":
         own.peer = args.peer or ["monai"]
     return own
@@ -104,7 +104,7 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
 def _ct(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ct", type=Path, help="DICOM folder of a CT (default: a phantom)")
-    parser.add_argument("--slices", type=int, help="of the CT that is computed (default 300; synthesis: 134)")
+    parser.add_argument("--slices", type=int, help="of the CT that is computed (default 300; synthesis, viewer: 134)")
 
 
 def _matrix(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +155,7 @@ PARTS = {
     "cascade": Part("cascades of 1 to 6 stages, per stage", (_image, _batches), is_bare=True),
     "training": Part("training step, waiting for data, validation", (_image, _training), is_bare=True),
     "slabs": Part("the first slab of a PET in Slicer, and the second request", (_model, _ct, _matrix)),
+    "viewer": Part("the first slab of a PET in the viewer, in Chromium", (_model, _ct, _matrix)),
     "scan": Part("scan and re-scan of a folder of DICOM files", (_scan,)),
     "memory": Part("peak memory against slices and studies", (_model, _matrix, _memory)),
     "server": Part("the server under 1, 4 and 16 clients", (_model, _ct, _matrix, _server)),

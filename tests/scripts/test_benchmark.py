@@ -17,6 +17,7 @@ from scripts.benchmarks.measure import Figure, Ratio, Result, alternate, divide
 from scripts.benchmarks.page import write_page
 from scripts.benchmarks.parts.scan import copy_studies
 from tests.conftest import REPOSITORY
+from tests.viewer.chromium import find_chromium
 
 QUICK = ("--quick", "--device", "cpu")
 # what our packages import, and a bare GPU machine lacks
@@ -98,6 +99,18 @@ def test_a_part_with_the_real_server_is_measured(part: str, tmp_path: Path) -> N
     command = [sys.executable, "scripts/benchmark.py", part, *QUICK, "--out", tmp_path]
     subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY, timeout=500)
     check(json.loads((tmp_path / f"{part}.json").read_text()))
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_the_viewer_is_measured(tmp_path: Path) -> None:
+    find_chromium()
+    command = [sys.executable, "scripts/benchmark.py", "viewer", *QUICK, "--out", tmp_path]
+    subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY, timeout=500)
+    result = json.loads((tmp_path / "viewer.json").read_text())
+    check(result)
+    found = medians(result)
+    assert 0 < found["CT not read before", "first slab on screen"] <= found["CT not read before", "all slabs"]
 
 
 def test_copied_studies_are_all_different_and_usable(tmp_path: Path) -> None:

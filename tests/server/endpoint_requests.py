@@ -13,8 +13,8 @@ RUN_SYNC = {"params": {"run_sync": "true"}, "json": {}}
 # method, path, arguments of the request, expected status, text in the response (`|` separates alternatives)
 TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/info/", {}, 200, '"strategies":{"first"'),
-    ("GET", "/", {}, 200, "<html"),
-    ("GET", "/docs", {}, 200, "<html"),
+    ("GET", "/", {}, 200, 'href="ct2pet/viewer/"'),
+    ("GET", "/docs", {}, 200, "POST /infer/{model}"),
     ("GET", "/redoc", {}, 200, "<html"),
     ("GET", "/ct2pet/viewer/", {}, 200, "<html"),
     ("GET", "/ct2pet/viewer/none.js", {}, 404, "its page is /ct2pet/viewer/"),

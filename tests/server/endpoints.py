@@ -50,7 +50,6 @@ ENDPOINTS = [
             ("POST", "/ct2pet/regions/none?image=none"),
             ("POST", "/ct2pet/intervals/none"),
             ("GET", "/auth/token/valid"),
-            ("GET", "/"),
             ("GET", "/docs"),
             ("GET", "/openapi.json"),
             ("GET", "/favicon.ico"),

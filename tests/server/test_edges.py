@@ -188,7 +188,19 @@ def test_pages_load_no_resource_and_run_no_script(server: RunningServer) -> None
         assert response.status_code == 200
         assert not re.search(r"<script|<link|<img|<iframe|src=|https?://", response.text)
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-        assert server.request("GET", path).status_code == 401
+        assert server.request("GET", path).status_code == (200 if path == "/" else 401)
+
+
+def test_the_start_page_needs_no_token_and_tells_nothing_of_the_server(server: RunningServer) -> None:
+    response = server.request("GET", "/")
+    assert response.text == server.logged_in_as("ada").request("GET", "/").text
+    assert server.request("HEAD", "/").status_code == 200
+    assert server.request("POST", "/").status_code == 401
+    links = re.findall(r'href="([^"]*)"', response.text)
+    assert links == ["ct2pet/viewer/", "docs", "openapi.json"]
+    assert server.request("GET", f"/{links[0]}").status_code == 200  # the login form
+    assert "unet" not in response.text and "/infer/" not in response.text
+    assert not re.search(r"\d+\.\d+", response.text.partition("<body>")[2])  # no version
 
 
 def test_every_response_has_security_headers(server: RunningServer) -> None:

@@ -124,9 +124,11 @@ def test_a_recovered_pacs_is_listed(pacs: MaliciousPacs, server: RunningServer) 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 def test_every_refusal_is_reported(pacs: MaliciousPacs, server: RunningServer, refusal: Behaviour) -> None:
-    """Refusals of an instance and of a search."""
+    """Refusals of an instance, for a thumbnail and for a synthesis, and of a search."""
     image = listed(server)
+    assert server.request("POST", "/reload").ok  # no thumbnails while the last search failed
     pacs.behaviours[Kind.INSTANCE] = refusal
+    check_refusal(server, server.request("GET", f"/ct2pet/images/thumbnail?image={image}"))
     check_refusal(server, server.infer("unet", image=image))
     del pacs.behaviours[Kind.INSTANCE]
     pacs.behaviours[Kind.SEARCH] = refusal

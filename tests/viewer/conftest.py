@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from lib.dicom.scan.scan import scan_folder
+from lib.imaging.files.volume_file import read_volume_file
+from lib.imaging.volume import Unit, Volume
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model, save_sensitive_model
 from tests.dicom.builders import write_series
@@ -124,6 +126,25 @@ def open_ct(page: Page, clinic: Clinic, uid: str) -> None:
 def wait_until_complete(page: Page) -> None:
     """Wait until the progress says that the synthetic PET is complete."""
     wait_until(page, "document.getElementById('progress').textContent.endsWith(': complete')")
+
+
+@pytest.fixture(scope="module")
+def volumes(clinic: Clinic, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Volume]:
+    """The files of the CT, its synthetic PET of the served version, and the measured one."""
+    folder = tmp_path_factory.mktemp("volumes")
+    label = clinic.server.json(f"/datastore/image/info?image={clinic.trained}")["pet"]["series_instance_uid"]
+    responses = {
+        "ct": clinic.server.request("GET", f"/datastore/image?image={clinic.trained}"),
+        "synthetic": clinic.server.infer("unet", image=clinic.trained, output="image"),
+        "real": clinic.server.request("GET", f"/datastore/label?label={label}&tag=final"),
+    }
+    found = {}
+    for name, response in responses.items():
+        assert response.status_code == 200, response.text
+        (folder / f"{name}.nrrd").write_bytes(response.content)
+        unit = Unit.HU if name == "ct" else Unit.SUV_BW
+        found[name] = read_volume_file(folder / f"{name}.nrrd", unit=unit)
+    return found
 
 
 @pytest.fixture(scope="module")

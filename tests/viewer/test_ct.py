@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -10,67 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit, Volume
 from tests.viewer.chromium import WatchedPage, new_context, wait_until, watched_page
 from tests.viewer.conftest import CONSTANT_SUV, SMALL, Clinic, open_ct, wait_until_complete
+from tests.viewer.views import PLANES, VOXELS, go_to, pixels, saturation, set_range, value
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 WARNING = "SYNTHETIC - NOT FOR DIAGNOSIS"
-PLANES = ("axial", "coronal", "sagittal")
-VOXELS = [(30, 34, 12), (20, 30, 3), (5, 60, 23), (40, 28, 17)]  # column, row, slice
-
-
-def go_to(page: Page, voxel: tuple[int, int, int]) -> None:
-    """Move the crosshair with the three sliders; these CTs are axial."""
-    for plane, index in zip(("sagittal", "coronal", "axial"), voxel, strict=True):
-        slider = page.locator(f"#view-{plane} input")
-        slider.evaluate("(slider, index) => { slider.value = index; slider.dispatchEvent(new Event('input')); }", index)
-    assert page.get_attribute("#at-position", "data-value") == "{} {} {}".format(*voxel)
-
-
-def value(page: Page, name: str) -> float:
-    return float(str(page.get_attribute(f"#at-{name}", "data-value")))
-
-
-def pixels(page: Page, plane: str) -> np.ndarray:
-    """Return the middle of a view, shape (rows, columns, RGB)."""
-    shot = Image.open(io.BytesIO(page.locator(f"#view-{plane}").screenshot())).convert("RGB")
-    found = np.asarray(shot, dtype=np.float64)
-    rows, columns, _ = found.shape
-    return found[rows // 4 : -rows // 4, columns // 4 : -columns // 4]
-
-
-def saturation(found: np.ndarray) -> np.ndarray:
-    return found.max(axis=-1) - found.min(axis=-1)
-
-
-def set_range(page: Page, identifier: str, number: float) -> None:
-    page.locator(f"#{identifier}").evaluate(
-        "(input, number) => { input.value = number; input.dispatchEvent(new Event('input')); }", number
-    )
-
-
-@pytest.fixture(scope="module")
-def volumes(clinic: Clinic, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Volume]:
-    """The files of the CT, its synthetic PET of the served version, and the measured one."""
-    folder = tmp_path_factory.mktemp("volumes")
-    label = clinic.server.json(f"/datastore/image/info?image={clinic.trained}")["pet"]["series_instance_uid"]
-    responses = {
-        "ct": clinic.server.request("GET", f"/datastore/image?image={clinic.trained}"),
-        "synthetic": clinic.server.infer("unet", image=clinic.trained, output="image"),
-        "real": clinic.server.request("GET", f"/datastore/label?label={label}&tag=final"),
-    }
-    found = {}
-    for name, response in responses.items():
-        assert response.status_code == 200, response.text
-        (folder / f"{name}.nrrd").write_bytes(response.content)
-        unit = Unit.HU if name == "ct" else Unit.SUV_BW
-        found[name] = read_volume_file(folder / f"{name}.nrrd", unit=unit)
-    return found
 
 
 @pytest.mark.parametrize("voxel", VOXELS)
@@ -209,7 +157,7 @@ def test_two_versions_are_compared(opened: WatchedPage) -> None:
 
 def test_the_measured_pet_is_labelled_as_measured(opened: WatchedPage) -> None:
     page = opened.page
-    page.get_by_label("Measured").check()
+    page.get_by_label("Measured", exact=True).check()
     assert page.inner_text("#view-axial .label") == "MEASURED PET - NOT FOR DIAGNOSIS"
     assert page.inner_text("#band") == WARNING
     page.get_by_label("Synthetic: unet version 2").check()
@@ -250,6 +198,22 @@ def test_a_narrow_screen_shows_the_views_below_each_other(page: Page, clinic: Cl
     boxes = [page.locator(f"#view-{plane}").bounding_box() for plane in PLANES]
     assert all(box and box["x"] < 10 and box["width"] > 350 for box in boxes)
     assert np.mean(saturation(pixels(page, "axial")) > 30) > 0.05
+
+
+def test_another_ct_is_opened_after_the_first(clinic: Clinic, chromium: Browser) -> None:
+    with new_context(chromium) as context:
+        watched = watched_page(context)
+        page = watched.page
+        open_ct(page, clinic, clinic.new)
+        page.click("#home")
+        page.locator("#images li").first.wait_for()
+        page.goto(f"{clinic.url}#/ct/{clinic.trained}")
+        wait_until(page, "document.getElementById('title').textContent.startsWith('PHANTOM_0001')")
+        wait_until_complete(page)
+        page.wait_for_timeout(500)
+        for plane in (*PLANES, "projection"):
+            assert np.mean(saturation(pixels(page, plane)) > 30) > 0.05, plane
+        assert [problem for problem in watched.problems if "status of 401" not in problem] == []
 
 
 def test_an_unlike_ct_is_warned_about_before_its_pet_is_shown(page: Page, clinic: Clinic) -> None:

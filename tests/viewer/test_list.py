@@ -60,8 +60,8 @@ def test_a_thousand_cts_are_listed_in_parts(listed: WatchedPage) -> None:
 def test_searching(listed: WatchedPage, clinic: Clinic) -> None:
     page = listed.page
     page.fill("#search", "small_1777 2019")
-    wait_until(page, "document.querySelectorAll('#images li').length === 1")
-    assert "SMALL_1777" in page.inner_text("#images li")
+    wait_until(page, "document.getElementById('images').innerText.includes('SMALL_1777')")
+    assert page.locator("#images li").count() == 1
     assert page.inner_text("#count").startswith(f"1 of {SMALL_CTS + 2} CTs")
     page.fill("#search", clinic.trained)
     wait_until(page, "document.getElementById('images').innerText.includes('PHANTOM_0001')")
@@ -110,6 +110,17 @@ def test_a_wrong_password_says_so(clinic: Clinic, chromium: Browser) -> None:
         page.fill("#password", "wrong")
         page.keyboard.press("Enter")
         wait_until(page, "document.getElementById('login-error').textContent === 'wrong user name or password'")
+
+
+def test_the_address_of_the_server_leads_to_the_viewer(clinic: Clinic, chromium: Browser) -> None:
+    with new_context(chromium) as context:
+        watched = watched_page(context)
+        watched.page.goto(clinic.server.url)
+        watched.page.get_by_role("link", name="Viewer").click()
+        watched.page.locator("#login").wait_for()
+        assert watched.page.url.startswith(clinic.url)
+    own = urlsplit(clinic.url).netloc
+    assert {urlsplit(url).netloc for url in watched.requests if not url.startswith(("blob:", "data:"))} == {own}
 
 
 def test_the_files_need_no_token_and_forbid_everything_from_elsewhere(clinic: Clinic) -> None:

@@ -52,14 +52,12 @@ async def get_grid(request: Request, app: AppDep, readers: ReadersDep, image: st
 
 @router.get("/ct2pet/images/thumbnail", **file_response("image/png"))
 async def get_thumbnail(request: Request, app: AppDep, readers: ReadersDep, image: str) -> Response:
-    """Return the middle slice of a CT as a small PNG; there is none of a CT that is in a PACS."""
+    """Return the middle slice of a CT as a small PNG; of a CT in a PACS, only that slice is fetched."""
     datastore = app.studies_datastore
 
     def work(is_disconnected: IsDisconnected) -> bytes:
         """Return the PNG."""
-        source = datastore.cts.image(image)
-        is_local = datastore.studies.is_local or source.ct is None
-        return readers.thumbnails.png(source, is_local=is_local, is_disconnected=is_disconnected)
+        return readers.thumbnails.png(datastore.cts.image(image), datastore.studies, is_disconnected)
 
     return Response(await app.pools.previews.run(request, work), media_type="image/png", headers=PRIVATE)
 

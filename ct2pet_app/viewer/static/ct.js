@@ -4,6 +4,7 @@ import { ApiError, getJson } from "./api.js";
 import { Controls } from "./controls.js";
 import { save } from "./downloads.js";
 import { cardElements, fill, listVersions, title } from "./models.js";
+import { Overlays } from "./overlays.js";
 import { Planes } from "./planes.js";
 import { Projection } from "./projection.js";
 import { Readout } from "./readout.js";
@@ -12,7 +13,6 @@ import { Scene } from "./scene.js";
 import { Synthesis, emptyCt, fetchCt, fetchGrid, fetchMeasured } from "./synthesis.js";
 import { notices } from "./words.js";
 
-const SYNTHETIC = "SYNTHETIC - NOT FOR DIAGNOSIS", MEASURED = "MEASURED PET - NOT FOR DIAGNOSIS";
 const UNLIKE = "unlike_training_cts";
 const CHANGED_MS = 150; // while a slider moves, volumes are drawn again at most this often
 
@@ -25,6 +25,7 @@ export class CtPage {
     this.planes = new Planes({ onStep: (voxel) => this.goTo(voxel), onMeasure: () => this.measure() });
     this.scene = new Scene(byId("canvas"), this.planes.elements, (point) => this.moved(point));
     this.projection = new Projection(byId("projection"));
+    this.overlays = new Overlays(() => this.showOverlay());
     this.readout = new Readout();
     this.regions = new Regions(this.planes.elements, this.scene);
     this.controls = new Controls({
@@ -51,6 +52,7 @@ export class CtPage {
   close() {
     this.fetching?.abort();
     this.scene.clear();
+    this.overlays.clear();
     this.volumes = { ct: null, pet: null, other: null, real: null };
     this.projection.show(null, null);
     this.synthesis = this.second = null;
@@ -80,7 +82,7 @@ export class CtPage {
     for (const id of ["notices", "progress", "download-text", "card-text"]) byId(id).replaceChildren();
     byId("unlike").hidden = true;
     this.regions.clear();
-    this.planes.label(SYNTHETIC);
+    this.planes.label(this.overlays.label);
   }
 
   async guard(work, signal) {
@@ -188,8 +190,11 @@ export class CtPage {
       this.volumes[name] = volume;
       this.updateOverlays(name === "pet" ? "pet" : undefined);
     }
-    this.scene.arrived(volume);
-    this.projection.arrived(volume, start, stop);
+    this.overlays.shownDifference?.add(start, stop);
+    for (const one of [volume, this.overlays.shownDifference].filter(Boolean)) {
+      this.scene.arrived(one);
+      this.projection.arrived(one, start, stop);
+    }
     const count = volume.arrived.length, done = count - volume.left;
     byId("progress").textContent = volume.isComplete ? `${title(version)}: complete` : `${title(version)}: ${done} of ${count} slices`;
     this.showAt();
@@ -209,37 +214,28 @@ export class CtPage {
     byId("card-text").replaceChildren(...cardElements(version, this.second?.version, metadata?.model.card));
   }
 
-  /** Offer the PETs that are there; choose one of them, or keep the choice. */
-  updateOverlays(chosen = this.overlay) {
-    const found = { none: "none" };
-    if (this.volumes.pet) found.pet = `Synthetic: ${title(this.synthesis.version)}`;
-    if (this.volumes.other) found.other = `Synthetic: ${title(this.second.version)}`;
-    if (this.volumes.real) found.real = "Measured";
-    this.overlay = chosen in found ? chosen : this.volumes.pet ? "pet" : "none";
-    const inputs = Object.entries(found).map(([name, text]) => {
-      const label = document.createElement("label"), input = document.createElement("input");
-      Object.assign(input, { type: "radio", name: "overlay", value: name, checked: name === this.overlay });
-      input.addEventListener("change", () => { this.overlay = name; this.showOverlay(); });
-      label.append(input, ` ${text}`);
-      return label;
-    });
-    byId("overlays").replaceChildren(byId("overlays").querySelector("legend"), ...inputs);
-    this.showOverlay();
+  /** Offer what can be shown over the CT; choose one of it, or keep the choice. */
+  updateOverlays(chosen) {
+    const titles = { pet: this.synthesis && title(this.synthesis.version), other: this.second && title(this.second.version) };
+    this.overlays.update(this.volumes, titles, chosen);
   }
 
   showOverlay() {
-    this.planes.label(this.overlay === "real" ? MEASURED : SYNTHETIC);
+    const { label, volume } = this.overlays, isSigned = volume?.isSigned ?? false;
+    this.planes.label(label, { isSigned });
+    this.controls.showDifference(isSigned);
     this.draw();
-    this.projection.show(this.volumes.ct, this.volumes[this.overlay] ?? null);
+    this.projection.show(this.volumes.ct, volume);
+    if (this.volumes.ct) this.showAt();
   }
 
   /** Draw with the present settings. */
   draw() {
     const settings = this.controls.pet, colours = this.scene.colours(settings.colormap);
-    this.controls.showColours(colours);
-    this.projection.set(settings, colours);
-    this.scene.apply(settings);
-    if (this.scene.nv.volumes.length) this.scene.showPet(this.volumes[this.overlay] ?? null);
+    const below = settings.below && this.scene.colours(settings.below);
+    this.controls.showColours(colours, below);
+    this.projection.set(settings, colours, below);
+    this.scene.showPet(this.overlays.volume, settings);
   }
 
   moved(point) {
@@ -268,7 +264,7 @@ export class CtPage {
 
   showAt() {
     this.planes.at(this.at.voxel, this.at.point);
-    this.readout.show(this.at, this.volumes, this.names);
+    this.readout.show(this.at, { ...this.volumes, difference: this.overlays.shownDifference }, this.names);
     this.regions.draw(this.at.point);
   }
 

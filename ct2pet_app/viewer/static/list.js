@@ -110,7 +110,7 @@ export class ImageList {
       const response = await request("ct2pet/images/thumbnail", { query: { image: target.dataset.image }, signal });
       target.src = URL.createObjectURL(await response.blob());
     } catch {
-      target.dataset.missing = ""; // a CT in a PACS has none; opening the CT says what is wrong with a damaged one
+      target.dataset.missing = ""; // opening the CT says what is wrong: it is damaged, or its PACS cannot be reached
     }
   }
 }

@@ -2,6 +2,7 @@
 
 const WORLD = { axial: 2, coronal: 1, sagittal: 0 }; // the world axis along which a plane's slices follow each other
 const TITLES = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal", projection: "Projection, maximum of the PET" };
+const LARGEST = "Projection, largest difference";
 // in the picture: the world axis to the right and up, and the sign of each (LPS)
 const SCREEN = { axial: [[0, 1], [1, -1]], coronal: [[0, 1], [2, 1]], sagittal: [[1, 1], [2, 1]] };
 const ARROWS = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowUp: [1, 1], ArrowDown: [1, -1] };
@@ -33,12 +34,13 @@ export class Planes {
     for (const [plane, slider] of Object.entries(this.sliders)) slider.max = grid.size[grid.axisOf[WORLD[plane]]] - 1;
   }
 
-  /** Label all views. */
-  label(text) {
+  /** Label all views. @param isSigned Whether they show a difference. */
+  label(text, { isSigned = false } = {}) {
     for (const [plane, view] of Object.entries(this.elements)) {
       view.querySelector(".label").textContent = text;
-      view.setAttribute("aria-label", `${TITLES[plane]}: ${text}`);
-      if (!(plane in WORLD)) view.querySelector(".plane").textContent = TITLES[plane];
+      const name = plane === "projection" && isSigned ? LARGEST : TITLES[plane];
+      view.setAttribute("aria-label", `${name}: ${text}`);
+      if (!(plane in WORLD)) view.querySelector(".plane").textContent = name;
     }
   }
 

@@ -1,4 +1,5 @@
-// The projection: the maximum of the PET over the mean of the CT, along y or x. It grows with each slab.
+// The projection: the maximum of the PET, or the largest difference of either sign, over the mean of the CT, along y or x.
+// It grows with each slab.
 
 const SIDES = { front: { across: 0, along: 1 }, side: { across: 1, along: 0 } }; // world axes: x, y
 const AIR_HU = -1000;
@@ -43,7 +44,7 @@ export class Projection {
   }
 
   add(name, start, stop) {
-    const { array, grid } = this.volumes[name];
+    const { array, grid, isSigned } = this.volumes[name];
     const { pixels, strides } = this[name];
     const [, rows, columns] = grid.shape;
     for (let k = start; k < stop; k++) {
@@ -52,15 +53,15 @@ export class Projection {
         for (let c = 0; c < columns; c++, from++, to += strides[0]) {
           const value = array[from];
           if (name === "ct") pixels[to] += value - AIR_HU;
-          else if (value > pixels[to]) pixels[to] = value;
+          else if (isSigned ? Math.abs(value) > Math.abs(pixels[to]) : value > pixels[to]) pixels[to] = value;
         }
       }
     }
   }
 
-  set(settings, colours) {
-    this.settings = settings;
-    this.colours = colours;
+  /** Set window, threshold and opacity, and the colours of values, and of negative values if they are shown. */
+  set(settings, colours, below) {
+    Object.assign(this, { settings, colours, below });
     this.draw();
   }
 
@@ -103,13 +104,14 @@ export class Projection {
   petPicture() {
     const { low, high, threshold } = this.settings, { pixels } = this.pet, least = Math.max(threshold, low, 1e-4);
     return picture(this.pet, (index) => {
-      if (!(pixels[index] >= least)) return [0, 0, 0, 0];
-      const step = 4 * Math.min(255, Math.max(1, Math.round((255 * (pixels[index] - low)) / (high - low))));
-      return [this.colours[step], this.colours[step + 1], this.colours[step + 2], 255];
+      const map = pixels[index] < 0 ? this.below : this.colours, value = Math.abs(pixels[index]);
+      if (!map || !(value >= least)) return [0, 0, 0, 0];
+      const step = 4 * Math.min(255, Math.max(1, Math.round((255 * (value - low)) / (high - low))));
+      return [map[step], map[step + 1], map[step + 2], 255];
     });
   }
 
-  /** Return the LPS point of the largest uptake on the ray through a point of the canvas (CSS pixels); null outside. */
+  /** Return the LPS point of the largest uptake, or difference, on the ray through a point of the canvas (CSS pixels); null outside. */
   pick(x, y) {
     if (!this.ct || !this.frame) return null;
     const ratio = this.canvas.width / this.canvas.clientWidth, [left, top, width, height] = this.frame;
@@ -123,7 +125,8 @@ export class Projection {
     for (let step = 0; step < grid.size[axes.along] && this.volumes.pet; step++) {
       voxel[axes.along] = step;
       const value = this.volumes.pet.value(this.volumes.pet.grid.nearest(grid.toWorld(voxel)));
-      if (value !== null && value > most) [most, best] = [value, step];
+      const size = this.volumes.pet.isSigned ? Math.abs(value) : value;
+      if (value !== null && size > most) [most, best] = [size, step];
     }
     voxel[axes.along] = best;
     return grid.toWorld(voxel);

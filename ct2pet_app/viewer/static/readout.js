@@ -7,17 +7,17 @@ const REST_MS = 120; // of the crosshair, before its interval is requested
 
 export class Readout {
   constructor() {
-    this.lines = Object.fromEntries(["position", "ct", "synthetic", "other", "real", "why"].map((name) => [name, document.getElementById(`at-${name}`)]));
+    this.lines = Object.fromEntries(["position", "ct", "synthetic", "other", "real", "difference", "why"].map((name) => [name, document.getElementById(`at-${name}`)]));
   }
 
   /** Show the values of volumes at a point.
-   *  @param at `point` in LPS mm and `voxel` of the CT. @param volumes ct, pet, other, real; null where there is none.
+   *  @param at `point` in LPS mm and `voxel` of the CT. @param volumes ct, pet, other, real, and the difference that is shown; null where there is none.
    *  @param names Of `pet` and `other`: model and version. */
   show(at, volumes, names) {
     this.asking?.abort();
     clearTimeout(this.resting);
     this.lines.why.textContent = "";
-    const { ct, pet, other, real } = volumes, [column, row, slice] = at.voxel;
+    const { ct, pet, other, real, difference: shown } = volumes, [column, row, slice] = at.voxel;
     this.line("position", `Slice ${slice + 1} of ${ct.grid.shape[0]}, row ${row + 1}, column ${column + 1}. ` +
       `x ${at.point[0].toFixed(1)}, y ${at.point[1].toFixed(1)}, z ${at.point[2].toFixed(1)} mm (LPS).`, at.voxel.join(" "));
     const hu = ct.value(at.voxel), estimated = pet?.value(at.voxel) ?? null;
@@ -30,6 +30,8 @@ export class Readout {
     const measured = real?.value(nearest(real, at.point)) ?? null;
     const off = measured === null || estimated === null ? "" : `; the estimate is ${difference(estimated, measured, "it")}`;
     this.line("real", measured === null ? (real ? "No PET was measured here." : "") : `Measured SUV ${suv(measured)}${off}`, measured);
+    const by = shown?.value(at.voxel) ?? null;
+    this.line("difference", by === null ? "" : `Difference shown ${by > 0 ? "+" : ""}${suv(by)} SUV`, by);
     if (estimated !== null) this.resting = setTimeout(() => this.ask(estimated, ct.grid, names), REST_MS);
   }
 

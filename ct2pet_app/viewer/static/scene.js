@@ -5,6 +5,10 @@ const INT16 = 4, FLOAT32 = 16; // NIfTI's codes
 const PLANES = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's slice types
 const REFRESH_SHARE = 0.3; // of the time at most goes into textures while slabs arrive
 const MAX_WAIT_MS = 1000;
+// White at no difference; orange above and blue below differ in every kind of colour vision, and end equally dark
+const DIFFERENCE_COLORMAPS = {
+  above: { R: [255, 255, 230], G: [255, 255, 97], B: [255, 255, 1] }, below: { R: [255, 255, 33], G: [255, 255, 111], B: [255, 255, 235] },
+};
 const COLORS_FROM_ZERO = 2; // NiiVue's colormapType: nothing is drawn below cal_min
 const MIN_SUV = 1e-4; // below it there is no uptake to draw
 const CT = 0, PET = 1;
@@ -14,7 +18,6 @@ export class Scene {
     this.canvas = canvas;
     this.views = views; // elements by plane
     this.onMove = onMove; // called with the crosshair in LPS mm
-    this.settings = null;
     this.due = new Map(); // timers of volumes that wait to be drawn again
     this.free = 0; // when the next volume may be, performance.now()
     this.nv = new Niivue({
@@ -22,6 +25,7 @@ export class Scene {
       dragAndDropEnabled: false, isColorbar: false, logLevel: "error", show3Dcrosshair: false, crosshairWidth: 0.7, crosshairWidthUnit: "mm", loadingText: "",
       isOrientationTextVisible: true, dragMode: 0, clipPlaneHotKey: "", cycleClipPlaneHotKey: "", viewModeHotKey: "", isAntiAlias: false,
     });
+    for (const [name, map] of Object.entries(DIFFERENCE_COLORMAPS)) this.nv.addColormap(name, { ...map, A: [0, 255, 255], I: [0, 1, 255] });
     this.nv.onLocationChange = (location) => this.onMove([-location.mm[0], -location.mm[1], location.mm[2]]);
   }
 
@@ -57,38 +61,51 @@ export class Scene {
   }
 
   clear() {
-    while (this.nv.volumes.length) this.nv.removeVolumeByIndex(this.nv.volumes.length - 1);
-    this.shown = null;
+    if (!this.nv.volumes.length) return;
+    this.removePet();
+    this.nv.removeVolumeByIndex(CT);
+    this.nv.gl.deleteTexture(this.nv.volumeTexture);
+    this.nv.volumeTexture = null;
   }
 
-  /** Show a PET over the CT; null shows the CT alone. */
-  showPet(volume) {
-    if (this.shown === volume) return;
-    if (this.nv.volumes.length > PET) this.nv.removeVolumeByIndex(PET);
+  removePet() {
+    this.shown = null;
+    if (this.nv.volumes.length <= PET) return;
+    this.nv.removeVolumeByIndex(PET);
+    this.nv.gl.deleteTexture(this.nv.overlayTexture);
+    this.nv.overlayTexture = this.nv.overlayTextureID = null;
+    this.freeGradients();
+  }
+
+  /** Show a PET, or a difference, over the CT; null shows the CT alone.
+   *  @param settings low, high, threshold (SUV), opacity (0 to 1), colormap; `below`: colormap of negative values. */
+  showPet(volume, settings) {
+    this.settings = settings;
+    if (!this.nv.volumes.length) return;
+    if (this.shown === volume) {
+      if (volume === null) return;
+      this.set(this.nv.volumes[PET]);
+      this.redraw(PET);
+      return;
+    }
+    this.removePet();
     this.shown = volume;
     if (volume === null) return;
-    const pet = image(volume, FLOAT32, this.settings.colormap, [0, this.settings.high]);
+    const pet = image(volume, FLOAT32, settings.colormap, [0, settings.high]);
     pet.colormapType = COLORS_FROM_ZERO;
     this.set(pet);
     this.nv.addVolume(pet);
-  }
-
-  /** Draw the PET with new settings: low, high, threshold (SUV), opacity (0 to 1), colormap. */
-  apply(settings) {
-    this.settings = settings;
-    const pet = this.nv.volumes[PET];
-    if (pet === undefined) return;
-    this.set(pet);
-    this.redraw(PET);
+    this.freeGradients();
   }
 
   set(pet) {
-    const { low, high, threshold, opacity, colormap } = this.settings;
+    const { low, high, threshold, opacity, colormap, below = "" } = this.settings;
     pet._colormap = colormap;
+    pet.colormapNegative = below;
     pet._opacity = opacity;
     pet.hdr.scl_inter = -low; // colours begin at the lower end of the window
     pet.cal_min = Math.max(threshold - low, MIN_SUV);
-    pet.cal_max = Math.max(high - low, MIN_SUV);
+    pet.cal_max = Math.max(high - low, below ? pet.cal_min : MIN_SUV);
   }
 
   setCtWindow([low, high]) {
@@ -100,14 +117,17 @@ export class Scene {
   }
 
   redraw(layer) {
-    const began = performance.now();
+    const began = performance.now(), { overlayTexture } = this.nv;
     this.nv.refreshLayers(this.nv.volumes[layer], layer);
+    // NiiVue leaves the texture that it replaces to the garbage collector, which does not see how large it is
+    if (this.nv.overlayTexture !== overlayTexture) this.nv.gl.deleteTexture(overlayTexture);
     if (layer === CT) this.freeGradients();
     this.nv.drawScene();
     return performance.now() - began;
   }
 
-  /** Free the gradients that NiiVue computes for surfaces, four bytes a voxel: there are none here. */
+  /** Free the gradients that NiiVue computes of the CT whenever a volume is added or removed, four bytes a voxel:
+   *  they are for surfaces, and there are none here. */
   freeGradients() {
     this.nv.gl.deleteTexture(this.nv.gradientTexture);
     this.nv.gradientTexture = null;

@@ -1,6 +1,6 @@
 // A volume that arrives slab by slab, and the order in which its slabs are requested.
 
-const NOT_MEASURED = -1e6; // instead of NaN, which shaders cannot draw
+export const NOT_MEASURED = -1e6; // instead of NaN, which shaders cannot draw
 
 export class SlabVolume {
   /** @param grid Of the CT. @param array Typed array of all voxels. @param fill Value of voxels that have not arrived. */
@@ -10,6 +10,7 @@ export class SlabVolume {
     if (fill !== 0) array.fill(fill);
     this.arrived = new Uint8Array(grid.shape[0]); // by slice
     this.left = grid.shape[0];
+    this.isSigned = false; // whether it holds differences
   }
 
   get isComplete() {

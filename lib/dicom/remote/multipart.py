@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from email.message import Message
 
 DICOM, RELATED = "application/dicom", "multipart/related"
+ACCEPT_INSTANCE = {"Accept": f'{RELATED}; type="{DICOM}"; transfer-syntax=*'}
 MAX_PART_HEADER_BYTES = 2**16
 
 

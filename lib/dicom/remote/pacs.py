@@ -35,7 +35,7 @@ from lib.dicom.remote.metadata import (
     instance_rows,
     series_rows,
 )
-from lib.dicom.remote.multipart import DICOM, RELATED, dicom_part
+from lib.dicom.remote.multipart import ACCEPT_INSTANCE, dicom_part
 from lib.dicom.remote.not_found import NOT_FOUND_STATUSES, removed_is_dicom_error
 from lib.dicom.remote.paging import PAGE, collect_pages
 from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, ResponseBody, Result, checked_url
@@ -59,7 +59,6 @@ MAX_INSTANCE_BYTES = 2**30  # 2,000 uncompressed frames of 512 x 512; on disk, 6
 MAX_STORE_RESPONSE_BYTES = 2**24
 CONFLICT = 409  # STOW-RS: no instance was stored; the body has the reasons
 ACCEPT_JSON = {"Accept": "application/dicom+json, application/json"}
-ACCEPT_INSTANCE = {"Accept": f'{RELATED}; type="{DICOM}"; transfer-syntax=*'}
 
 
 @dataclass(frozen=True)
@@ -209,16 +208,16 @@ class Pacs:
         *,
         cancelled: Callable[[], bool] = never_cancelled,
         deadline: float = math.inf,
+        max_bytes: int | None = None,
     ) -> None:
         """Write one instance to a file, as stored, without decoding pixels. The caller validates the file.
 
         Args:
-            study_uid: StudyInstanceUID.
-            series_uid: SeriesInstanceUID.
-            sop_uid: SOPInstanceUID.
+            study_uid, series_uid, sop_uid: UIDs of the instance.
             path: The file, which is overwritten, and is incomplete after an error.
             cancelled: Returns whether the request has been cancelled.
             deadline: Deadline by `time.monotonic()`.
+            max_bytes: Largest size of the response; None for `MAX_INSTANCE_BYTES`.
 
         Raises:
             DicomError: The instance is no longer in the PACS.
@@ -234,7 +233,7 @@ class Pacs:
                     file.write(piece)
 
         what = f"instance {sop_uid} of series {series_uid}"
-        budget = self._budget(MAX_INSTANCE_BYTES, cancelled=cancelled, deadline=deadline)
+        budget = self._budget(max_bytes or MAX_INSTANCE_BYTES, cancelled=cancelled, deadline=deadline)
         url = str(URI(self._wado, study_uid, series_uid, sop_uid))
         with removed_is_dicom_error(what):
             self._get(url, write, what, budget, headers=ACCEPT_INSTANCE)
