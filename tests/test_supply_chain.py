@@ -217,6 +217,14 @@ def test_the_cpu_build_is_used_if_available(checkout: Checkout) -> None:
     assert checkout.installed == {"alpha-1.0", "torch-1.0+cpu"}
 
 
+def test_a_constraint_of_pip_on_torch_does_not_hinder_the_other_build(checkout: Checkout) -> None:
+    """pip then reports a conflict with the missing build for CPU, not that it is missing."""
+    constraints = checkout.root / "constraints.txt"
+    constraints.write_text("torch<=2\n")
+    assert checkout.install(PIP_CONSTRAINT=str(constraints)).returncode == 0
+    assert checkout.installed == {"alpha-1.0", "torch-1.0"}
+
+
 def test_a_cpu_build_with_another_hash_is_not_replaced_by_the_other_build(checkout: Checkout) -> None:
     write_wheel(checkout.wheels, "torch", "1.0+cpu")
     result = checkout.install()
