@@ -89,7 +89,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def _image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pixels", type=int, default=256, help="rows and columns for the network (default 256)")
+    parser.add_argument(
+        "--pixels", type=int, help="rows and columns for the network (default: of 500 mm, with the recipe's pixels)"
+    )
 
 
 def _batches(parser: argparse.ArgumentParser) -> None:

@@ -28,6 +28,7 @@ from lib.types import BoolArray
 
 SLICE_SPACING_MM = 3.0
 PIXEL_MM = 2.0
+FIELD_OF_VIEW_MM = 500.0  # of most CTs of a PET/CT
 AIR_HU = -1000.0
 RUNTIMES: tuple[RuntimeName, ...] = ("eager", "folded", "compiled")
 MIDDLE = 0.3  # of the unit range, around which an untrained network draws: PETs below 0 would all be the same
@@ -42,6 +43,11 @@ def recipe_of(args: argparse.Namespace, *settings: str) -> Recipe:
 def pixel_mm_of(recipe: Recipe) -> float:
     """Return the recipe's pixel size, or one for grids of a fixed size, so that a CT of it is not resampled."""
     return recipe.grid.pixel_mm or PIXEL_MM
+
+
+def pixels_of(args: argparse.Namespace, recipe: Recipe) -> int:
+    """Return the rows and columns for the network: of the command line, or of a usual field of view."""
+    return int(args.pixels or recipe.grid.size or round(FIELD_OF_VIEW_MM / pixel_mm_of(recipe)))
 
 
 def save_untrained(path: Path, recipe: Recipe) -> None:

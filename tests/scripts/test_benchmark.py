@@ -62,7 +62,7 @@ def test_a_bare_machine_runs_what_needs_a_gpu(tmp_path: Path) -> None:
     assert results["gpu-runtime.json"]["run"]["gflop_per_slice"] > 0
     names = [row["name"] for row in results["gpu-cascade.json"]["ratios"]]
     assert names == ["2 stages, per stage / one stage"]
-    assert results["gpu-training.json"]["run"]["slices"]["validation"] > 0
+    assert results["gpu-training.json"]["run"]["slices"]["with validation patients"]["validation"] > 0
 
 
 def test_a_part_that_needs_dicom_is_refused_with_gpu(capsys: pytest.CaptureFixture[str]) -> None:

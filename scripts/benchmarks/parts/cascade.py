@@ -11,7 +11,7 @@ from lib.networks.cascade import MAX_STAGES
 from lib.networks.precision import choose_device
 from lib.synthesis.synthesizer import Synthesizer
 from scripts.benchmarks.measure import Figure, Ratio, Result, Work, alternate, walls
-from scripts.benchmarks.network import gflop, pixel_mm_of, recipe_of, save_untrained, tissue_ct
+from scripts.benchmarks.network import gflop, pixel_mm_of, pixels_of, recipe_of, save_untrained, tissue_ct
 from scripts.benchmarks.parts.runtime import CUDA_BATCH
 
 TARGET = 1.02  # per stage, times one stage
@@ -23,7 +23,7 @@ def measure(args: argparse.Namespace) -> Result:
     slices = args.batches * (CUDA_BATCH if device.type == "cuda" else 1)
     numbers = range(1, (2 if args.quick else MAX_STAGES) + 1)
     recipes = {stages: recipe_of(args, f"stages={stages}") for stages in numbers}
-    ct = tissue_ct(slices, args.pixels, pixel_mm=pixel_mm_of(recipes[1]))
+    ct = tissue_ct(slices, pixels_of(args, recipes[1]), pixel_mm=pixel_mm_of(recipes[1]))
     _, rows, columns = recipes[1].grid.on(ct.geometry).shape
     rivals: dict[str, Work] = {}
     for stages, recipe in recipes.items():

@@ -17,7 +17,7 @@ from statistics import median
 from lib.errors import InputError
 from lib.networks.runtimes.names import RuntimeName
 from scripts.benchmarks.measure import Figure, Ratio, Result, divide
-from scripts.benchmarks.network import pixel_mm_of, recipe_of, save_untrained
+from scripts.benchmarks.network import pixel_mm_of, pixels_of, recipe_of, save_untrained
 from scripts.benchmarks.programs import ROOT
 
 # Runtime and environment of a process of its own, since OpenMP reads it when torch is imported. "As shipped" is what
@@ -42,7 +42,7 @@ def measure(args: argparse.Namespace) -> Result:
         model = Path(folder, "model.safetensors")
         save_untrained(model, recipe)
         command = [sys.executable, "-m", "scripts.benchmarks.parts.slice_loop", str(model), args.device]
-        command += [str(args.pixels), str(pixel_mm_of(recipe))]
+        command += [str(pixels_of(args, recipe)), str(pixel_mm_of(recipe))]
         for _, name in itertools.product(range(args.repeats), settings):
             runtime, environment = settings[name]
             with _started([*command, runtime], _environment(environment)) as (measured, *others):
@@ -64,7 +64,12 @@ def measure(args: argparse.Namespace) -> Result:
         for name, by_number in times_s.items()
         for count in range(1, NEIGHBOURS + 1)
     ]
-    run = {"recipe": recipe.name, "stages": args.stages, "pixels": args.pixels, "slices_per_round": args.drawn}
+    run = {
+        "recipe": recipe.name,
+        "stages": args.stages,
+        "pixels": pixels_of(args, recipe),
+        "slices_per_round": args.drawn,
+    }
     return Result(run, figures, ratios)
 
 

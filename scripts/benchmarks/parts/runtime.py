@@ -14,7 +14,7 @@ from torch import nn
 from lib.learning.checkpoint import load_checkpoint
 from lib.networks.precision import choose_device, has_bfloat16
 from scripts.benchmarks.measure import Figure, Ratio, Result, Work, alternate, divide, walls
-from scripts.benchmarks.network import gflop, load_variants, pixel_mm_of, save_model, tissue_ct
+from scripts.benchmarks.network import gflop, load_variants, pixel_mm_of, pixels_of, save_model, tissue_ct
 
 PEER = "eager float32, channels first"
 # channels and pixels of 3x3 convolutions, none of which is limited by memory; the fastest is the peak
@@ -32,7 +32,7 @@ def measure(args: argparse.Namespace) -> Result:
         recipe = save_model(args, path).recipe
         variants, refused = load_variants(path, device=args.device, quick=args.quick)
         cascade, _ = load_checkpoint(path, device=device)
-    ct = tissue_ct(slices, args.pixels, pixel_mm=pixel_mm_of(recipe))
+    ct = tissue_ct(slices, pixels_of(args, recipe), pixel_mm=pixel_mm_of(recipe))
     recipe_grid = recipe.grid.on(ct.geometry).shape
     ours: dict[str, Work] = {
         name: partial(synthesizer.apply, ct, grid="network") for name, synthesizer in variants.items()

@@ -25,7 +25,7 @@ from lib.networks.precision import choose_device, has_bfloat16
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray
 from scripts.benchmarks.measure import Duration, Figure, Ratio, Result, Work, alternate, divide, walls
-from scripts.benchmarks.network import body_ct, gflop, pixel_mm_of, save_model
+from scripts.benchmarks.network import body_ct, gflop, pixel_mm_of, pixels_of, save_model
 
 if TYPE_CHECKING:
     from scripts.benchmarks.parts.dicom_to_dicom import DicomCase
@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace) -> Result:
         model = folder / "model.safetensors"
         card = save_model(args, model)
         if args.gpu:
-            ct, body = body_ct(args.slices, args.pixels, pixel_mm=pixel_mm_of(card.recipe))
+            ct, body = body_ct(args.slices, pixels_of(args, card.recipe), pixel_mm=pixel_mm_of(card.recipe))
             return _measure_network(args, Case(ct, body, model, card), device)
         # not at the top: a bare machine lacks pydicom and SimpleITK
         from scripts.benchmarks.parts.dicom_to_dicom import DicomCase

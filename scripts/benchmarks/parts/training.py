@@ -6,23 +6,23 @@ import argparse
 import copy
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 import torch
 from ignite.engine import Engine, Events
 
-from lib.learning.dataset import split_pairs
+from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.losses import cascade_loss
 from lib.learning.recipe import Recipe
 from lib.learning.trainer import Trainer
 from lib.networks.cascade import Cascade
 from lib.networks.precision import autocast, choose_device
-from lib.pairing.prepared import BODY, MEASURED
+from lib.pairing.prepared import BODY, MEASURED, PreparedSet
 from lib.types import no_progress
 from scripts.benchmarks.measure import Figure, Ratio, Result, divide, timed, walls
-from scripts.benchmarks.network import gflop, recipe_of, write_arrays
+from scripts.benchmarks.network import gflop, pixels_of, recipe_of, write_arrays
 
 MAX_WAITING, MAX_VALIDATION = 0.02, 0.10  # shares of a step and of an epoch
 BARE_STEPS = 8  # of forward and backward alone, after every epoch
@@ -71,48 +71,63 @@ class Clock:
 
 
 def measure(args: argparse.Namespace) -> Result:
-    """Train for some epochs on computed arrays; after each, run forward and backward of the same network alone."""
+    """Train for some epochs on computed arrays; after each, run forward and backward of the same network alone.
+
+    A network of `train --refit` has no validation patients; `train` and a server with few patients set some aside.
+    """
     device = choose_device(args.device)
     recipe = recipe_of(args, f"stages={args.stages}", f"epochs={args.repeats + 1}")  # the first epoch is not counted
+    pixels = pixels_of(args, recipe)
+    figures, ratios, slices = [], [], {}
     with tempfile.TemporaryDirectory(prefix="ct2pet-benchmark-") as name:
         prepared = write_arrays(
             Path(name, "arrays"), recipe.preparation,
-            patients=args.patients, slices=args.patient_slices, pixels=args.pixels,
+            patients=args.patients, slices=args.patient_slices, pixels=pixels,
         )  # fmt: skip
-        cascade = Cascade(recipe.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         sides = split_pairs(prepared, recipe.split)
-        trainer = Trainer(
-            cascade, prepared, sides, recipe, Path(name, "run"),
-            device=device, keep_best=_keep_nothing, progress=no_progress,
-        )  # fmt: skip
-        bare = BareSteps(cascade, recipe, patch=trainer.loader.dataset.patch, device=device)  # type: ignore[attr-defined]
-        clock = Clock(device)
-        clock.attach(trainer.trainer)
-        trainer.trainer.add_event_handler(Events.EPOCH_COMPLETED, bare.measure)
-        trainer()
-    epochs = {key: tuple(epoch[key] for epoch in clock.epochs[1:]) for key in clock.epochs[0]}
-    alone = tuple(bare.seconds[1:])
-    patch = bare.image.shape[-1]
-    cost = 3 * gflop(recipe.network, rows=patch, columns=patch) * len(bare.image)  # backward: twice forward
-    figures = [
-        Figure("step", "ms", tuple(1e3 * s for s in epochs["step"]), of="trainer"),
-        Figure("step", "ms", tuple(1e3 * s for s in alone), of="forward and backward alone"),
-        Figure("speed", "GFLOP/s", tuple(cost / s for s in epochs["step"]), of="trainer"),
-        Figure("speed", "GFLOP/s", tuple(cost / s for s in alone), of="forward and backward alone"),
-        Figure("epoch", "s", epochs["epoch"], of="trainer"),
-    ]
-    ratios = [
-        Ratio("step: trainer / forward and backward alone", divide(epochs["step"], alone)),
-        Ratio("share of a step that waits for data", epochs["waiting"], at_most=MAX_WAITING),
-        Ratio(
-            "share of an epoch for validation, batch-norm statistics and saving",
-            epochs["validation"],
-            at_most=MAX_VALIDATION,
-        ),
-    ]
-    slices = {side: sum(len(indices) for _, indices in getattr(sides, side)) for side in ("train", "validation")}
-    run = {"recipe": recipe.name, "stages": args.stages, "batch": len(bare.image), "patch": patch, "slices": slices}
-    return Result({**run, "gflop_per_step": cost}, figures, ratios)
+        for of, chosen in (("train --refit", replace(sides, validation=())), ("with validation patients", sides)):
+            clock, bare = _trained(Path(name, of), recipe, prepared, chosen, device)
+            epochs = {key: tuple(epoch[key] for epoch in clock.epochs[1:]) for key in clock.epochs[0]}
+            alone, patch = tuple(bare.seconds[1:]), bare.image.shape[-1]
+            cost = 3 * gflop(recipe.network, rows=patch, columns=patch) * len(bare.image)  # backward: twice forward
+            figures += [
+                Figure("step", "ms", tuple(1e3 * s for s in epochs["step"]), of=of),
+                Figure("forward and backward alone", "ms", tuple(1e3 * s for s in alone), of=of),
+                Figure("speed", "GFLOP/s", tuple(cost / s for s in epochs["step"]), of=of),
+                Figure("speed of forward and backward alone", "GFLOP/s", tuple(cost / s for s in alone), of=of),
+                Figure("epoch", "s", epochs["epoch"], of=of),
+            ]
+            ratios += [
+                Ratio(f"{of}: step / forward and backward alone", divide(epochs["step"], alone)),
+                Ratio(f"{of}: share of a step that waits for data", epochs["waiting"], at_most=MAX_WAITING),
+                Ratio(
+                    f"{of}: share of an epoch for validation, batch-norm statistics and saving",
+                    epochs["validation"],
+                    at_most=MAX_VALIDATION,
+                ),
+            ]
+            slices[of] = {side: _count(chosen, side) for side in ("train", "validation")}
+    run = {"recipe": recipe.name, "stages": args.stages, "pixels": pixels, "batch": len(bare.image), "patch": patch}
+    return Result({**run, "slices": slices, "gflop_per_step": cost}, figures, ratios)
+
+
+def _trained(
+    run: Path, recipe: Recipe, prepared: PreparedSet, sides: PairsBySide, device: torch.device
+) -> tuple[Clock, BareSteps]:
+    cascade = Cascade(recipe.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainer = Trainer(
+        cascade, prepared, sides, recipe, run, device=device, keep_best=_keep_nothing, progress=no_progress
+    )
+    bare = BareSteps(cascade, recipe, patch=trainer.loader.dataset.patch, device=device)  # type: ignore[attr-defined]
+    clock = Clock(device)
+    clock.attach(trainer.trainer)
+    trainer.trainer.add_event_handler(Events.EPOCH_COMPLETED, bare.measure)
+    trainer()
+    return clock, bare
+
+
+def _count(sides: PairsBySide, side: str) -> int:
+    return sum(len(indices) for _, indices in getattr(sides, side))
 
 
 class BareSteps:
