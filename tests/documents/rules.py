@@ -56,6 +56,10 @@ ELSEWHERE = (
     (r"monailabel start_server", "server/test_phantoms.py::test_an_uploaded_model_is_used"),
     (r"server=https|read -rs|curl --cacert", "server/test_accounts.py::test_the_commands_of_the_guide_log_in"),
     # Scripts
+    (
+        r"scripts/demo",
+        "scripts/test_demo.py::test_the_demonstration_trains_and_shows_a_patient_whom_it_was_not_trained_on",
+    ),
     (r"scripts/ablate", "experiments/test_nested.py::test_the_script_of_a_bare_machine_prints_the_table"),
     (
         r"scripts/cross-validate-konfai",
@@ -77,7 +81,6 @@ ELSEWHERE = (
 # No test runs these, for the reason given
 NOT_RUN = (
     (r"tensorboard|mlflow ui", "starts the server of another project; test_tracking.py reads what it would show"),
-    (r"scripts/demo", "takes minutes; test_tutorial.py types the same way step by step"),
     (r"ray start|export RAY|sbatch|srun", "needs several machines, or SLURM"),
     (r"podman", "needs a container engine"),
     (r"kubectl", "needs a Kubernetes cluster"),
