@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lib.networks.at_once import MAX_THREADS, compute_at_once, threads_at_once
 from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision, autocast
 from lib.types import FloatArray
@@ -17,6 +19,8 @@ from lib.types import FloatArray
 logger = logging.getLogger(__name__)
 
 BATCH = {"cpu": 4, "cuda": 16}  # slices
+# requested before the first of them is returned: batches at once, and one that a GPU with too little memory repeats
+SLICES_AHEAD = max(BATCH["cpu"] * (MAX_THREADS + 1), BATCH["cuda"])
 
 
 class SliceNetwork(Protocol):
@@ -58,6 +62,7 @@ def predict_stages(
     device: torch.device,
     precision: Precision = "auto",
     flips: bool = False,
+    at_once: bool = True,
 ) -> Iterator[FloatArray]:
     """Yield every stage's PET of each requested slice, (stages, R, C) in the unit range, in order.
 
@@ -70,19 +75,26 @@ def predict_stages(
         indices: Requested slices, ascending.
         slice_spacing_mm: Of the CT.
         flips: Average the PETs of the CT and of its left-right mirror image, at twice the cost.
+        at_once: Compute several batches of a small network at once on a CPU; not for a network with threads of its own.
     """
-    size, start = BATCH[device.type], 0
+    if not indices:
+        return
+    predict = partial(_predict_batch, network, device=device, precision=precision, flips=flips)
+    stack = partial(_context_stack, ct_unit, config=network.config, slice_spacing_mm=slice_spacing_mm)
+    size = BATCH[device.type]
+    rows, columns = ct_unit[[indices[0]]].shape[1:]
+    threads = threads_at_once(device, channels=network.config.base_channels, rows=rows, columns=columns)
+    if at_once and threads > 1:
+        requested = [list(indices[start : start + size]) for start in range(0, len(indices), size)]
+        stacks = (stack(batch, size=size) for batch in requested)
+        for batch, pets in zip(requested, compute_at_once(predict, stacks, threads=threads), strict=True):
+            yield from pets[: len(batch)]
+        return
+    start = 0
     while start < len(indices):
-        requested = list(indices[start : start + size])
-        filled = requested + [requested[-1]] * (size - len(requested))
-        stack = np.stack(
-            [
-                ct_unit[context_indices(i, len(ct_unit), config=network.config, slice_spacing_mm=slice_spacing_mm)]
-                for i in filled
-            ]
-        )  # (N, context, R, C)
+        batch = list(indices[start : start + size])
         try:
-            pets = _predict_batch(network, stack, device=device, precision=precision, flips=flips)
+            pets = predict(stack(batch, size=size))
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -90,8 +102,18 @@ def predict_stages(
             logger.warning("the GPU has too little memory: continuing with %d slices at once", size)
             torch.cuda.empty_cache()
             continue
-        yield from pets[: len(requested)]
+        yield from pets[: len(batch)]
         start += size
+
+
+def _context_stack(
+    ct_unit: SliceStack, batch: Sequence[int], *, size: int, config: NetworkConfig, slice_spacing_mm: float
+) -> FloatArray:
+    """Return the context of a batch's slices, (size, context, R, C); the last slice is repeated to fill the batch."""
+    filled = [*batch, *[batch[-1]] * (size - len(batch))]
+    return np.stack(
+        [ct_unit[context_indices(i, len(ct_unit), config=config, slice_spacing_mm=slice_spacing_mm)] for i in filled]
+    )
 
 
 def _predict_batch(

@@ -28,7 +28,7 @@ from lib.networks.ensemble import combine, member
 from lib.networks.precision import Precision, choose_device
 from lib.networks.runtimes.choice import ChosenRuntime, choose_runtime
 from lib.networks.runtimes.names import RuntimeName
-from lib.networks.slices import BATCH, SliceNetwork, predict_stages
+from lib.networks.slices import SLICES_AHEAD, SliceNetwork, predict_stages
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -186,6 +186,7 @@ class Synthesizer:
             device=self.device,
             precision="float32",  # the runtime has its own
             flips=self.card.recipe.synthesis.flips,
+            at_once=self.runtime.network.name in ("eager", "folded"),
         )
         computed = set(with_body)
         for k in range(axial.start, axial.stop):
@@ -214,7 +215,7 @@ def _is_same(device: torch.device, other: torch.device) -> bool:
 class NetworkSlices:
     """A `SliceStack` of a CT's slices on the network's grid, resampled on demand.
 
-    Indices are requested in ascending order, so slices before the batch are dropped and memory stays constant.
+    Indices are requested in ascending order, so slices far before the batch are dropped and memory stays constant.
     """
 
     def __init__(self, ct_hu: FloatArray, size: tuple[int, int], windows: Windows) -> None:
@@ -228,7 +229,7 @@ class NetworkSlices:
 
     def __getitem__(self, indices: list[int], /) -> FloatArray:
         """Return slices, (len(indices), R, C), unit range."""
-        first = min(indices) - max(BATCH.values())  # a batch is shrunk after all of its slices were requested
+        first = min(indices) - SLICES_AHEAD
         self._cache = {k: ct_unit for k, ct_unit in self._cache.items() if k >= first}
         return np.concatenate([self.slice(k) for k in indices])
 

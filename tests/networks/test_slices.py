@@ -1,5 +1,6 @@
 """A cascade applied to the slices of a volume."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -92,17 +93,18 @@ class Crowded(Cascade):
 
 def test_too_little_memory_is_answered_by_smaller_batches() -> None:
     ct = np.random.default_rng(0).random((7, 16, 16)).astype(np.float32)
+    as_on_a_gpu = {"slice_spacing_mm": 3.0, "device": CPU, "precision": "float32", "at_once": False}
     torch.manual_seed(0)
     crowded = Crowded(CONFIG).eval()
     crowded.limit = 4
-    expected = last_stage(crowded, ct, slice_spacing_mm=3.0, device=CPU, precision="float32")
+    expected = last_stage(crowded, ct, **as_on_a_gpu)
     crowded.limit, crowded.largest = 2, 0
-    found = last_stage(crowded, ct, slice_spacing_mm=3.0, device=CPU, precision="float32")
+    found = last_stage(crowded, ct, **as_on_a_gpu)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert crowded.largest == 2
     crowded.limit = 0
     with pytest.raises(torch.OutOfMemoryError):
-        last_stage(crowded, ct, slice_spacing_mm=3.0, device=CPU, precision="float32")
+        last_stage(crowded, ct, **as_on_a_gpu)
 
 
 @pytest.mark.gpu
@@ -114,3 +116,36 @@ def test_a_slab_equals_the_full_volume_on_a_gpu(cascade: Cascade) -> None:
     full = last_stage(cascade, ct, slice_spacing_mm=3.0, device=cuda)
     slab = predict_stages(cascade, ct, range(13, 21), slice_spacing_mm=3.0, device=cuda)
     np.testing.assert_array_equal([stages[-1] for stages in slab], full[13:21])
+
+
+def test_the_number_of_threads_does_not_change_a_bit(cascade: Cascade) -> None:
+    ct = np.random.default_rng(0).random((11, 21, 30)).astype(np.float32)
+    before, pets = torch.get_num_threads(), {}
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            pets[threads] = last_stage(cascade, ct, slice_spacing_mm=3.0, device=CPU, precision="float32")
+            assert torch.get_num_threads() == threads
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(torch.get_num_threads).result() == threads  # as for the server's next request
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(pets[1], pets[2]) and np.array_equal(pets[1], pets[3])
+
+
+def test_an_error_in_a_thread_is_raised_and_leaves_the_threads_usable(cascade: Cascade) -> None:
+    class Failing:
+        config = cascade.config
+
+        def __call__(self, ct: torch.Tensor) -> list[torch.Tensor]:
+            raise ValueError("no such layer")
+
+    before = torch.get_num_threads()
+    ct = np.zeros((9, 16, 16), np.float32)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="no such layer"):
+            list(predict_stages(Failing(), ct, range(9), slice_spacing_mm=3.0, device=CPU))
+        assert len(list(predict_stages(cascade, ct, range(9), slice_spacing_mm=3.0, device=CPU))) == 9
+    finally:
+        torch.set_num_threads(before)
