@@ -11,7 +11,7 @@ Range = tuple[int, int]
 MAX_SLAB_SLICES = 16  # enough to keep the overhead of a request low, few enough to show progress
 # The first slab should be displayed within a tenth of the total time, which includes reading the CT: a sixteenth of the
 # slices, less the equivalent of the constant overhead of reading and requesting. Of 300 slices of 512 x 512, 16 were
-# received after 0.08 of the total time when the CT had not been read before (docs/benchmarks)
+# received after 0.04 of the total time when the CT had been read before, after 0.2 when not (docs/benchmarks)
 FIRST_SLAB_DIVISOR = 16
 OVERHEAD_SLICES = 40
 
