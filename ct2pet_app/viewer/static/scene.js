@@ -31,7 +31,27 @@ export class Scene {
 
   async start() {
     await this.nv.attachToCanvas(this.canvas);
+    this.skipGradients();
     new ResizeObserver(() => this.layOut()).observe(this.canvas.parentElement);
+  }
+
+  /** NiiVue computes the gradients of the CT whenever a volume is added or removed: they are for surfaces, and there are
+   *  none here. Without a graphics card they took most of the time until the first slices were seen. */
+  skipGradients() {
+    const { gl } = this.nv, program = gl.createProgram();
+    const sources = {
+      [gl.VERTEX_SHADER]: "#version 300 es\nvoid main() { gl_Position = vec4(2.0, 2.0, 2.0, 1.0); }", // outside: no pixel
+      [gl.FRAGMENT_SHADER]: "#version 300 es\nprecision mediump float; out vec4 color; void main() { color = vec4(0.0); }",
+    };
+    for (const [type, source] of Object.entries(sources)) {
+      const shader = gl.createShader(Number(type));
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program);
+    const nothing = { program, uniforms: {}, use: () => gl.useProgram(program) };
+    for (const name of ["blurShader", "gradientPrePassShader", "sobelFirstOrderShader", "sobelSecondOrderShader"]) this.nv[name] = nothing;
   }
 
   /** Place the planes where their elements are. */
