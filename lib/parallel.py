@@ -33,18 +33,28 @@ def ordered_map(
     if threads <= 1:
         yield from map(function, items)
         return
-    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > threads:
-                    yield pending.popleft().result()
-            while pending:
+        yield from map_in_pool(pool, function, items, ahead=threads)
+
+
+def map_in_pool(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Generator[Result, None, None]:
+    """Yield the results of a function in the order of its items, at most `ahead` computed ahead; the pool stays open.
+
+    If the iterator is closed or an exception is raised, items that no thread has begun are left out.
+    """
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
 
 
 def ahead(items: Iterable[Item], *, count: int = 1) -> Generator[Item, None, None]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
 from typing import TypeVar
 
 import torch
+
+from lib.parallel import map_in_pool
 
 MAX_THREADS = 8
 MAX_LAYER = 2**18  # values of the first layer for one slice; larger ones use all processors well, and much memory
@@ -34,21 +35,11 @@ def threads_at_once(device: torch.device, *, channels: int, rows: int, columns: 
 
 
 def compute_at_once(compute: Callable[[Batch], Result], batches: Iterable[Batch], *, threads: int) -> Iterator[Result]:
-    """Yield the result of each batch in order, computed at most a few batches ahead.
+    """Return an iterator over the result of each batch in order, computed at most a few batches ahead.
 
     Each batch is computed with one processor, so the results do not depend on the number of threads.
     """
-    pool, pending = _pool(threads), deque[Future[Result]]()
-    try:
-        for batch in batches:
-            pending.append(pool.submit(compute, batch))
-            if len(pending) > threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
+    return map_in_pool(_pool(threads), compute, batches, ahead=threads)
 
 
 def _use_one_processor() -> None:

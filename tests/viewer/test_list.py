@@ -109,7 +109,8 @@ def test_a_wrong_password_says_so(clinic: Clinic, chromium: Browser) -> None:
         page.fill("#user", "una")
         page.fill("#password", "wrong")
         page.keyboard.press("Enter")
-        wait_until(page, "document.getElementById('login-error').textContent === 'wrong user name or password'")
+        wait_until(page, "document.getElementById('login-error').textContent")
+        assert page.inner_text("#login-error") == "wrong user name or password"
 
 
 def test_the_address_of_the_server_leads_to_the_viewer(clinic: Clinic, chromium: Browser) -> None:
