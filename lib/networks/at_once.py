@@ -14,7 +14,7 @@ import torch
 from lib.parallel import map_in_pool
 
 MAX_THREADS = 8
-MAX_LAYER = 2**18  # values of the first layer for one slice; larger ones use all processors well, and much memory
+MAX_LAYER = 2**18  # values of the first layer for one slice; several batches of larger ones would take much memory
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
