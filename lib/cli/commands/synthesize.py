@@ -83,6 +83,8 @@ def synthesize(
         f"{out}: SYNTHETIC PET, SUVbw mean {result.suv_mean:.2f}, max {result.suv_max:.2f}. "
         "Research only, NOT FOR DIAGNOSIS."
     )
+    if not familiarity.warning and familiarity.score is None:  # a warning was printed before the synthesis
+        print_line(familiarity.sentence)
 
 
 def _as_json(
