@@ -6,7 +6,6 @@ Its constructor reads neither DICOM nor weights, because every task process crea
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -44,6 +43,7 @@ from ct2pet_app.server.tasks.process import task_process
 from ct2pet_app.server.tasks.progress import report_error, report_file
 from ct2pet_app.server.tasks.runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
+from ct2pet_app.server.warm_up import begin_in_background, load_models, scan_studies
 from ct2pet_app.server.work_pools import WorkPools
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.training.task import CascadeTrainTask, require_pairs
@@ -125,18 +125,13 @@ class CT2PETApp(MONAILabelApp):
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def on_init_complete(self) -> None:
-        """Start the first scan in the background, so that the first request does not wait for all of it."""
+        """Begin what the first requests need."""
         super().on_init_complete()
         if running_server() is not None:
             self.studies_datastore.pairs.watch()
             on_termination(self.studies_datastore.close)
-        threading.Thread(target=self._scan_ahead, name="first scan", daemon=True).start()
-
-    def _scan_ahead(self) -> None:
-        try:
-            self.studies_datastore.listing()
-        except CT2PETError as error:
-            logger.error("the studies cannot be scanned: %s", error)
+            begin_in_background(load_models, self.models, name="first load")
+        begin_in_background(scan_studies, self.studies_datastore.listing, name="first scan")
 
     @property
     def studies_datastore(self) -> StudiesDatastore:

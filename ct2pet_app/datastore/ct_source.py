@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct2pet_app.server.concurrency import IsDisconnected, never
-from lib.dicom.scan.open_ct import read_ct_file, read_ct_series
+from lib.dicom.scan.open_ct import read_ct_file, read_ct_series, read_ct_series_slab
 from lib.dicom.scan.scan import ScannedSeries, scan_folder
 from lib.errors import CT2PETError, ImageFileError, InputError, OutputError
 from lib.imaging.files.header_check import refuse_unless_alone
@@ -43,6 +43,7 @@ class OpenedCT:
         geometry: Of a DICOM series; None for a volume file, whose geometry is known after reading.
         warnings: Warnings about a DICOM series, such as instances that are left out.
         series: The DICOM series, whose files are on this machine; None for a volume file.
+        read_slab: Reads the pixels of some slices only, see `read_ct_series_slab`; None for a volume file.
     """
 
     shape: tuple[int, int, int]
@@ -51,6 +52,7 @@ class OpenedCT:
     geometry: Geometry | None = None
     warnings: tuple[str, ...] = ()
     series: Series | None = None
+    read_slab: Callable[[slice, Progress], Volume] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def source_of_series(
         with local_files(ct.series, cancelled=is_disconnected):
             yield _opened_series(ct)
 
-    real, shape = (None, None) if pet is None else (pet.series, _shape_of(pet))
+    real, shape = (None, None) if pet is None or pet.geometry is None else (pet.series, pet.geometry.shape)
     return CTSource(
         ct.series.uid,
         ct.series.uid,
@@ -161,20 +163,23 @@ def read_uploaded_ct(path: Path, name: str) -> Volume:
 
 
 def _opened_series(found: ScannedSeries) -> OpenedCT:
-    shape = _shape_of(found)
+    geometry = found.geometry
+    assert geometry is not None  # of every usable series
+    shape = geometry.shape
+
+    def read_slab(slices: slice, progress: Progress) -> Volume:
+        """Return the volume with these slices."""
+        return read_ct_series_slab(found.series, slices, geometry=geometry, progress=progress)
+
     return OpenedCT(
         shape,
         series_read_bytes(shape),
         lambda progress: read_ct_series(found.series, progress=progress),
-        found.geometry,
+        geometry,
         found.warnings,
         found.series,
+        read_slab,
     )
-
-
-def _shape_of(found: ScannedSeries) -> tuple[int, int, int]:
-    assert found.geometry is not None  # of every usable series
-    return found.geometry.shape
 
 
 @contextlib.contextmanager

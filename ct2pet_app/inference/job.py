@@ -19,7 +19,7 @@ from lib.imaging.volume import Volume
 from lib.learning.familiarity.assessment import Familiarity
 from lib.learning.familiarity.profile import HeaderFacts
 from lib.synthesis.dicom_out import plan_pet_series
-from lib.synthesis.familiarity import check_familiarity, read_header_facts, refuse_unlike
+from lib.synthesis.familiarity import check_familiarity, read_header_facts, refuse_unlike, why_unknown
 from lib.synthesis.synthesizer import Synthesizer
 from lib.synthesis.uncertainty import apply_with_uncertainty
 from lib.types import Progress
@@ -37,6 +37,7 @@ class InferenceJob:
 
     Attributes:
         key: Of the CT and the state of its files; None for an upload, which is read once.
+        familiarity: Of the CT, if it is known before the CT is read.
     """
 
     synthesizer: Synthesizer
@@ -48,6 +49,7 @@ class InferenceJob:
     watch: Stopwatch
     why_no_metrics: str
     key: Hashable | None
+    familiarity: Familiarity | None
 
 
 class FamiliarityChecks:
@@ -56,6 +58,10 @@ class FamiliarityChecks:
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, Familiarity] = OrderedDict()
 
+    def known(self, synthesizer: Synthesizer, key: Hashable | None) -> Familiarity | None:
+        """Return the familiarity of a CT that is remembered or unknown for any CT; None if the CT has to be checked."""
+        return self._known.get((synthesizer.checksum, key)) or why_unknown(synthesizer.card)
+
     def check(self, job: InferenceJob, ct: Volume) -> Familiarity:
         """Return the familiarity of a job's CT; the caller may use the network.
 
@@ -63,7 +69,7 @@ class FamiliarityChecks:
             UnlikeTrainingError: The CT is unlike the training CTs, and the request does not allow this.
         """
         key = (job.synthesizer.checksum, job.key)
-        familiarity = self._known.get(key)
+        familiarity = job.familiarity
         if familiarity is None:
             facts = HeaderFacts() if job.opened.series is None else read_header_facts(job.opened.series)
             familiarity = check_familiarity(job.synthesizer, ct, facts)

@@ -6,8 +6,8 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Hashable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.advice import detail_of
-from ct2pet_app.datastore.ct_source import OpenedCT
+from ct2pet_app.inference.ct_reader import CTReader
 from ct2pet_app.inference.job import (
     FamiliarityChecks,
     InferenceJob,
@@ -171,24 +171,22 @@ class SynthesisTask(InferTask):
                 with ExitStack() as reading:
                     # counted from here, since background work may hold the memory that a request waits for
                     reading.enter_context(self._foreground.request())
+                    familiarity = self._checks.known(model[1], key)
                     with watch.step("read"):
-                        ct = reading.enter_context(self._read(key, opened, is_disconnected))
+                        reader = CTReader(key, opened, self._recent, is_disconnected)
+                        in_part = familiarity is not None and bool(why_no_metrics)
+                        slab = reader.read_slab(options.slices, model[1].card.network) if in_part else None
+                        ct = reading.enter_context(reader.whole() if slab is None else nullcontext(slab))
                     if opened.geometry is None:  # known only now; coarse pixels are resampled to many
                         memory.grow(need(geometry=ct.geometry).synthesis_bytes, needed.what)
                     job = InferenceJob(
-                        model[1], source, opened, options, request["store"], is_disconnected, watch, why_no_metrics, key
-                    )
+                        model[1], source, opened, options, request["store"], is_disconnected, watch, why_no_metrics,
+                        key, familiarity,
+                    )  # fmt: skip
                     path, metadata = self._synthesize(job, ct)
         metadata["model"]["version"] = model[0].version
         metadata["warnings"] = list(dict.fromkeys((*metadata["warnings"], *source.warnings, *opened.warnings)))
         return path, metadata
-
-    def _read(
-        self, key: Hashable | None, opened: OpenedCT, is_disconnected: IsDisconnected
-    ) -> AbstractContextManager[Volume]:
-        """Return a context that provides the CT; it is cached if it can be requested again."""
-        read = partial(opened.read, until_disconnected(is_disconnected))
-        return nullcontext(read()) if key is None else self._recent.volume(key, read, is_disconnected=is_disconnected)
 
     @cached_property
     def _results(self) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ct2pet_app.server.concurrency import IsDisconnected, never, waited_for
 from lib.imaging.volume import Volume
 
+MAX_SLABS = 64
 KEPT_BYTES = 10**9  # three whole-body CTs of 300 slices of 512 x 512 as float32
 
 
@@ -33,6 +34,18 @@ class VolumeCache:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._changing = threading.Lock()
         self._reading: dict[Hashable, _Reading] = {}
+        self._slab_read: list[Hashable] = []  # the latest volumes of which a slab was read alone
+
+    def is_first_slab(self, key: Hashable) -> bool:
+        """Return whether a slab of this volume may be read alone: the next one is read with the whole volume."""
+        with self._changing:
+            if key in self._entries or key in self._reading:
+                return False
+            is_first = key not in self._slab_read
+            self._slab_read = [other for other in self._slab_read if other != key][-MAX_SLABS:]
+            if is_first:
+                self._slab_read.append(key)
+            return is_first
 
     @contextmanager
     def volume(

@@ -20,6 +20,7 @@ from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import NetworkSlices, Synthesizer
 
 if TYPE_CHECKING:
+    from lib.learning.model_card.card import ModelCard
     from lib.types import Series
 
 UNKNOWN_FACTS = HeaderFacts()
@@ -40,12 +41,21 @@ def check_familiarity(
         CheckpointError: The reference in the model card is damaged.
     """
     member = synthesizer.members[0] if isinstance(synthesizer, Ensemble) else synthesizer
-    if member.card.familiarity is None:
+    if (unknown := why_unknown(member.card)) is not None:
+        return unknown
+    return assess(profile_of_ct(member, ct, facts), Reference.from_json(member.card.familiarity or {}))
+
+
+def why_unknown(card: ModelCard) -> Familiarity | None:
+    """Return the familiarity of all CTs to a model that cannot judge any, `unknown`; None for a model that can.
+
+    Raises:
+        CheckpointError: The reference in the model card is damaged.
+    """
+    if card.familiarity is None:
         return NOT_RECORDED
-    reference = Reference.from_json(member.card.familiarity)
-    if not reference.judges:
-        return too_few_patients(reference.patients)
-    return assess(profile_of_ct(member, ct, facts), reference)
+    reference = Reference.from_json(card.familiarity)
+    return None if reference.judges else too_few_patients(reference.patients)
 
 
 def profile_of_ct(synthesizer: Synthesizer, ct: Volume, facts: HeaderFacts = UNKNOWN_FACTS) -> CTProfile:

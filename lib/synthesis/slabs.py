@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lib.imaging.geometry import resolve_slab
-from lib.imaging.orientation import VoxelOrder
+from lib.imaging.geometry import Geometry, resolve_slab
+from lib.imaging.orientation import VoxelOrder, canonical_geometry
 from lib.imaging.volume import Volume
+from lib.networks.cascade import NetworkConfig
+from lib.networks.slices import context_reach
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import Progress, no_progress
@@ -42,6 +44,19 @@ def synthesize_slabs(
     for first in range(start, stop, SLAB):
         slab = slice(first, min(first + SLAB, stop))
         yield synthesizer.apply(ct, slab, progress=_of_all(progress, first - start, stop - start))
+
+
+def source_slices(network: NetworkConfig, ct: Geometry, slices: slice) -> slice:
+    """Return the slices of a CT that the synthetic PET of some of its slices depends on, in stored order.
+
+    Raises:
+        InputError: A slice is not in the CT.
+    """
+    start, stop = resolve_slab(slices, ct.shape[0])
+    if VoxelOrder.of(ct).axes[0] != 0:
+        return slice(0, ct.shape[0])
+    reach = context_reach(network, slice_spacing_mm=canonical_geometry(ct).spacing_mm[0])
+    return slice(max(start - reach, 0), min(stop + reach, ct.shape[0]))
 
 
 def _of_all(progress: Progress, before: int, count: int) -> Progress:

@@ -29,6 +29,7 @@ from lib.types import FloatArray, Progress, Series, no_progress
 
 MAX_THREADS = 4  # `memory_estimate.py` counts their slices
 SLICES_OF_A_THREAD = 32  # decoding JPEG 2000 takes 20 ms a slice, JPEG-LS 5, and starting the process of a decoder 300
+MOVED = 0.1  # of the slice spacing; what is left of unequal spacings in a CT is less
 CT_FLOOR_HU = -1024.0  # air; lower values are padding (-2000, -3024)
 
 
@@ -49,6 +50,27 @@ def read_ct(series: Series, *, progress: Progress = no_progress) -> Volume:
     """
     slices = _read(series, "CT", progress=progress)
     return Volume(slices.array, slices.geometry, Unit.HU)
+
+
+def read_ct_slab(series: Series, slices: slice, *, geometry: Geometry, progress: Progress = no_progress) -> Volume:
+    """Return a CT volume of which only some slices are read; all others are 0, and take no memory.
+
+    Args:
+        series: The CT.
+        slices: The slices to read, in stack order, at least two.
+        geometry: Of the whole CT, as its headers were listed.
+        progress: Called after every slice.
+
+    Raises:
+        DicomError: As `read_ct`, or the slices are no longer where they were listed.
+    """
+    slab = _read(series.of_slices(series.slices[slices]), "CT", progress=progress)
+    tolerance_mm = MOVED * geometry.spacing_mm[0]
+    if not slab.geometry.same_grid_as(geometry.slab(slices), tolerance_mm=tolerance_mm):
+        raise DicomError(f"series {series.uid}: its slices have moved; scan the folder again")
+    array = np.zeros(geometry.shape, np.float32)
+    array[slices] = slab.array
+    return Volume(array, geometry, Unit.HU)
 
 
 def read_pet(series: Series, *, progress: Progress = no_progress) -> Volume:
@@ -115,11 +137,14 @@ def _read(
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
     headers: list[InstanceHeader] = []
     layouts: set[tuple[bool | None, int]] = set()
+    checked: SharedHeader | None = None
     volume = _Voxels(series.slice_count, CT_FLOOR_HU if modality == "CT" else None)
     try:
         with closing(_pieces(series, volume)) as pieces:
             for k, piece in enumerate(pieces):
-                _refuse_other(piece.header, series, why_other)
+                if piece.header.shared != checked:  # most slices share one header
+                    _refuse_other(piece.header, series, why_other)
+                    checked = piece.header.shared
                 if piece.values.shape != volume.array.shape[1:]:
                     name = piece.header.file.name
                     raise DicomError(

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.dicom.read.volume import CT_FLOOR_HU, read_ct
+from lib.dicom.read.volume import CT_FLOOR_HU, read_ct, read_ct_slab
 from lib.dicom.scan.scan import ScannedSeries, require_series, scan_folder
 from lib.errors import InputError, UnsupportedSeriesError
 from lib.imaging.files.volume_file import read_volume_file
+from lib.imaging.geometry import Geometry
 from lib.imaging.validation import refuse_unless_ct
 from lib.imaging.volume import Unit, Volume
 from lib.types import Progress, Series, no_progress
@@ -48,6 +49,26 @@ def read_ct_series(series: Series, *, progress: Progress = no_progress) -> Volum
     """
     volume = read_ct(series, progress=progress)
     refuse_unless_ct(volume, f"series {series.uid}")
+    return volume
+
+
+def read_ct_series_slab(
+    series: Series, slices: slice, *, geometry: Geometry, progress: Progress = no_progress
+) -> Volume:
+    """Return the full volume of a CT series of which only some slices are read and checked; all others are 0.
+
+    Args:
+        series: A series whose files are on this machine.
+        slices: The slices to read, in stack order, at least two.
+        geometry: Of the whole series, as its headers were listed.
+        progress: Called after every slice.
+
+    Raises:
+        DicomError: As `read_ct_series`, or the slices are no longer where they were listed.
+        ImageFileError: As `read_ct_series`; an end of a usable CT may show nothing but air.
+    """
+    volume = read_ct_slab(series, slices, geometry=geometry, progress=progress)
+    refuse_unless_ct(Volume(volume.array[slices], geometry.slab(slices), volume.unit), f"series {series.uid}")
     return volume
 
 

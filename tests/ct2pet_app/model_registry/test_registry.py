@@ -14,12 +14,14 @@ from ct2pet_app.advice import detail_of
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.model_registry.registry import ModelRegistry
+from ct2pet_app.server.warm_up import load_models
 from lib.errors import CheckpointError, ModelNotTrainedError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_checkpoint, save_checkpoint
 from lib.learning.model_card.scores import scores_of
 from lib.metrics.criteria import METHODS
+from lib.synthesis.synthesizer import Synthesizer
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]
@@ -55,6 +57,18 @@ def test_a_published_model_is_loaded_and_holders_of_the_former_keep_it(models: M
     second = models.publish("unet", save_constant_model(tmp_path / "2.safetensors", 2.0, stages=1))
     assert (held.checksum, models.synthesizer("unet").checksum) == (first.checksum, second.checksum)
     assert first.checksum != second.checksum
+
+
+def test_published_models_are_loaded_before_the_first_request(
+    models: ModelRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.publish("cascade3", save_constant_model(tmp_path / "3.safetensors", 1.0))
+    models.path("unet").parent.mkdir(exist_ok=True)
+    models.path("unet").write_bytes(b"damaged")
+    load_models(models)
+    assert "unet cannot be loaded" in caplog.text
+    monkeypatch.setattr(Synthesizer, "load", None)  # not called again
+    assert models.synthesizer("cascade3").card.name == "constant-3"
 
 
 def test_a_model_with_another_number_of_stages_is_refused(models: ModelRegistry, tmp_path: Path) -> None:

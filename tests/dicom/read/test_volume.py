@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from lib.dicom.read.volume import read_activity, read_ct, read_pet
+from lib.dicom.read.volume import read_activity, read_ct, read_ct_slab, read_pet
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import DicomError, MissingAttributeError, SliceOrderError, UnsupportedSeriesError
 from lib.imaging.volume import Unit
@@ -38,6 +38,28 @@ def test_a_ct_is_in_hu_on_its_grid(tmp_path: Path) -> None:
     assert ct.unit is Unit.HU
     assert np.array_equal(ct.array, STORED - 1000)
     assert (ct.geometry.spacing_mm, ct.geometry.origin_mm) == ((3.0, 2.0, 1.5), (-10.0, -20.0, 100.0))
+
+
+@pytest.mark.parametrize("slices", [slice(0, 2), slice(1, 4), slice(3, 5)])
+def test_a_slab_is_read_without_the_other_slices(tmp_path: Path, slices: slice) -> None:
+    files = write_series(tmp_path)
+    series = series_of(tmp_path)
+    whole = read_ct(series)
+    for k in set(range(5)) - set(range(slices.start, slices.stop)):
+        files[k].unlink()
+    slab = read_ct_slab(series, slices, geometry=whole.geometry)
+    assert np.array_equal(slab.array[slices], whole.array[slices])
+    assert np.count_nonzero(slab.array) == np.count_nonzero(whole.array[slices])
+    assert np.array_equal(slab.geometry.affine, whole.geometry.affine)
+
+
+def test_a_slab_that_has_moved_since_the_listing_is_refused(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    series = series_of(tmp_path)
+    geometry = read_ct(series).geometry
+    write_series(tmp_path, vary=lambda k: {"ImagePositionPatient": [-10, -20, 101 + 3 * k]})
+    with pytest.raises(DicomError, match="its slices have moved; scan the folder again"):
+        read_ct_slab(series, slice(1, 4), geometry=geometry)
 
 
 def test_voxel_positions_agree_with_simpleitk(tmp_path: Path) -> None:
