@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError
 from lib.phantom.generate import PhantomSettings, write_phantoms
@@ -24,6 +26,7 @@ from scripts.benchmarks.network import save_model
 from scripts.benchmarks.programs import FIELD_OF_VIEW_MM, ROOT
 
 START_TIMEOUT_S = 300.0
+REST_S, MAX_PERCENT_AT_REST = 1.0, 10.0
 TIMEOUT_S = 3600.0
 MODEL = "unet"  # has one stage
 TRAINING_PATIENTS = 10  # at least one on each side of the split
@@ -41,7 +44,7 @@ class Setup:
 
     @contextlib.contextmanager
     def server(self) -> Iterator[str]:
-        """Start the server and yield its URL once it responds; it has read only headers.
+        """Start the server and yield its URL once it is at rest: it has scanned the studies and loaded the model.
 
         Raises:
             InputError: The server does not start.
@@ -55,7 +58,9 @@ class Setup:
         command = [sys.executable, "-m", "monailabel.main", *map(str, arguments)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            yield _wait_until_ready(f"http://127.0.0.1:{port}", process)
+            url = _wait_until_ready(f"http://127.0.0.1:{port}", process)
+            _wait_until_at_rest(process)
+            yield url
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
@@ -104,6 +109,14 @@ def read_json(url: str, *, body: Mapping[str, Any] | None = None) -> Any:
     request = urllib.request.Request(url, data=content, headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         return json.load(response)
+
+
+def _wait_until_at_rest(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server that has started no longer computes, such as the check of a pair."""
+    measured = psutil.Process(process.pid)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while measured.cpu_percent(REST_S) > MAX_PERCENT_AT_REST and time.monotonic() < deadline:
+        pass
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> str:
