@@ -40,7 +40,8 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 CLOCK_INTERVAL_STEPS = 4  # between checks of the time limit, which may end within an epoch
-STATISTICS_SLICES = 256  # forward only: about 6 % of an epoch of 1,435 slices
+STATISTICS_SLICES = 256  # of the last epoch; forward only: about 6 % of an epoch of 1,435 slices
+EPOCH_STATISTICS_SLICES = 96  # of others: body MAE 0.506 instead of 0.503 SUV in six validation patients
 
 
 class Trainer:
@@ -191,7 +192,8 @@ class Trainer:
         self.state.epoch, self.state.loss = epoch, loss
         is_out_of_time, metrics = self._is_out_of_time(), {}
         if self._is_evaluated(epoch, is_out_of_time=is_out_of_time):
-            self._recompute_batch_norm(evaluated)
+            is_last = is_out_of_time or epoch >= self.recipe.schedule.epochs
+            self._recompute_batch_norm(evaluated, STATISTICS_SLICES if is_last else EPOCH_STATISTICS_SLICES)
             metrics = validate(evaluated, self.prepared, self.sides, self.recipe, device=self.device)
             self._keep_best(evaluated, epoch, metrics.get(KEY_METRIC))
         self._decide_to_stop(epoch, is_out_of_time=is_out_of_time)
@@ -207,11 +209,11 @@ class Trainer:
         if self.state.stopped_because:
             engine.terminate()
 
-    def _recompute_batch_norm(self, network: nn.Module) -> None:
-        """Recompute the batch-norm statistics for the current weights, the same in every process."""
+    def _recompute_batch_norm(self, network: nn.Module, slices: int) -> None:
+        """Recompute the batch-norm statistics for the current weights from some slices, the same in every process."""
         inputs = (
             self._augmented(*(array.to(self.device) for array in batch), step=step)[0]
-            for step, batch in enumerate(islice(self.loader, math.ceil(STATISTICS_SLICES / self.recipe.batches.size)))
+            for step, batch in enumerate(islice(self.loader, math.ceil(slices / self.recipe.batches.size)))
         )
         with autocast(self.device, self.recipe.precision):
             recompute_batch_norm(network, inputs)

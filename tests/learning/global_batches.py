@@ -16,7 +16,7 @@ from lib.learning import training
 from lib.learning.dataset import SampleKey, ShardSampler, SliceDataset
 from lib.learning.ema import recompute_batch_norm
 from lib.learning.recipe import Recipe
-from lib.learning.trainer import STATISTICS_SLICES, Trainer
+from lib.learning.trainer import Trainer
 
 PROCESSES = 2
 
@@ -59,8 +59,8 @@ class GlobalTrainer(Trainer):
         parts: list[list[Tensor]] = [super(GlobalTrainer, self)._forward(part, network) for part in ct.chunk(PROCESSES)]
         return [torch.cat(stage) for stage in zip(*parts, strict=True)]
 
-    def _recompute_batch_norm(self, network: nn.Module) -> None:
-        batches: Any = islice(self.loader, math.ceil(STATISTICS_SLICES / self.recipe.batches.size))
+    def _recompute_batch_norm(self, network: nn.Module, slices: int) -> None:
+        batches: Any = islice(self.loader, math.ceil(slices / self.recipe.batches.size))
         inputs = (self._augmented(*batch, step=step)[0].chunk(PROCESSES) for step, batch in enumerate(batches))
         recompute_batch_norm(network, chain.from_iterable(inputs))
 

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from lib.errors import PreparedDataError, RecipeError, TrainingError
+from lib.learning import validation
 from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import patient_digest
@@ -24,7 +27,8 @@ from lib.learning.training import MODEL_FILE, TrainingResult, train
 from lib.learning.validation import synthesize_prepared
 from lib.metrics.calibration import Calibration
 from lib.metrics.conformal.intervals import Intervals
-from lib.pairing.prepared import PreparedSet
+from lib.networks.cascade import Cascade
+from lib.pairing.prepared import PairArrays, PreparedSet
 from tests.learning import killed_training
 from tests.learning.conftest import make_prepared, tiny_recipe
 
@@ -58,6 +62,25 @@ def test_it_learns_and_beats_every_baseline(prepared: PreparedSet, tmp_path: Pat
     assert all(table["model"]["psnr_db_body"] > table[name]["psnr_db_body"] for name in ("zero", "constant"))  # type: ignore[operator]
     losses = [record.loss for record in read_history(tmp_path / "run")]
     assert losses[-1] < losses[0] / 3
+
+
+@pytest.mark.parametrize(("limit", "measured"), [(96, 6), (12, 6), (11, 3), (5, 2)])
+def test_an_epoch_measures_evenly_spaced_slices_of_many(
+    shared: PreparedSet, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, limit: int, measured: int
+) -> None:
+    slices: list[int] = []
+    synthesize = validation.synthesize_prepared
+
+    def counted(cascade: Cascade, arrays: PairArrays, indices: Sequence[int], *args: Any, **options: Any) -> Any:
+        slices.append(len(indices))
+        return synthesize(cascade, arrays, indices, *args, **options)
+
+    monkeypatch.setattr(validation, "synthesize_prepared", counted)
+    monkeypatch.setattr(validation, "MAX_EPOCH_SLICES", limit)
+    sides = split_pairs(shared, recipe.split)  # two validation patients of six slices
+    metrics = validation.validate(Cascade(recipe.network), shared, sides, recipe, device=torch.device("cpu"))
+    assert slices == [measured, measured]
+    assert metrics["mae_suv_body"] > 0
 
 
 def test_the_card_identifies_training_patients_by_hash_only(finished: TrainingResult) -> None:
