@@ -43,18 +43,22 @@ function setTheme(theme) {
 async function route(list, ct) {
   const image = /^#\/ct\/(.+)$/.exec(location.hash)?.[1];
   byId("message").hidden = true;
-  byId("list").hidden = image !== undefined;
-  byId("viewer").hidden = byId("home").hidden = image === undefined;
+  const show = () => {
+    byId("list").hidden = image !== undefined;
+    byId("viewer").hidden = byId("home").hidden = image === undefined;
+  };
   try {
     if (image === undefined) {
+      show();
       ct.close();
       byId("title").textContent = "CTs";
       document.title = "ct2pet viewer";
       await list.showOnce();
     } else {
-      await ct.open(decodeURIComponent(image));
+      await ct.open(decodeURIComponent(image), show);
     }
   } catch (error) {
+    show();
     showError(error);
   }
 }

@@ -58,7 +58,8 @@ export class CtPage {
     this.synthesis = this.second = null;
   }
 
-  async open(image) {
+  /** Open a CT. @param show Called once its requests have been sent: laying the views out takes a while. */
+  async open(image, show) {
     this.close();
     this.fetching = new AbortController();
     const { signal } = this.fetching;
@@ -66,6 +67,7 @@ export class CtPage {
     this.clearTexts();
     const [grid, versions] = await Promise.all([fetchGrid(image, signal), listVersions(signal), this.start()]);
     this.versions = versions;
+    if (signal.aborted) return;
     this.volumes.ct = emptyCt(grid);
     this.planes.show(grid);
     fill(byId("model"), versions, { chosen: versions[0]?.key, none: versions.length ? undefined : "No trained model" });
@@ -73,9 +75,10 @@ export class CtPage {
     this.at = { voxel: middle, point: grid.toWorld(middle) };
     this.showAt();
     this.updateOverlays();
-    this.choose();
+    const synthesized = this.choose();
     this.guard(this.fetchCt(signal), signal);
-    this.guard(this.fetchMeasured(signal), signal);
+    show();
+    this.guard(this.fetchMeasured(signal, synthesized), signal);
   }
 
   clearTexts() {
@@ -113,17 +116,19 @@ export class CtPage {
     });
   }
 
-  async fetchMeasured(signal) {
+  /** Fetch what is known of the CT, and its measured PET once the first slab of the synthetic one has arrived. */
+  async fetchMeasured(signal, synthesized) {
     const info = await getJson("datastore/image/info", { image: this.image }, signal);
     document.title = `${info.patient_id || this.image} - ct2pet viewer`;
     byId("title").textContent = [info.patient_id || this.image, info.description].filter(Boolean).join(", ");
-    if (!info.pet) return;
+    await synthesized;
+    if (!info.pet || signal.aborted) return;
     this.volumes.real = await fetchMeasured(info.pet.series_instance_uid, signal);
     this.updateOverlays();
     this.showAt();
   }
 
-  /** Show the PET of the chosen model. */
+  /** Show the PET of the chosen model; return when its first slab has arrived, or none will. */
   choose({ allowUnlike = false } = {}) {
     this.synthesizing?.abort();
     this.synthesizing = new AbortController();
@@ -141,10 +146,10 @@ export class CtPage {
       byId("progress").textContent = "No model of this server has been trained yet: the CT is shown alone.";
       return;
     }
-    this.guard(this.synthesize(version, signal), signal);
+    return new Promise((resolve) => this.guard(this.synthesize(version, signal, resolve), signal).then(resolve));
   }
 
-  async synthesize(version, signal) {
+  async synthesize(version, signal, onFirst) {
     this.synthesis = new Synthesis(this.image, version, this.volumes.ct.grid, { allowUnlike: this.allowUnlike, signal });
     const { synthesis } = this;
     this.showCard();
@@ -153,7 +158,7 @@ export class CtPage {
       await synthesis.run({
         looked: this.looked,
         onFirst: (metadata) => { this.notify(metadata); this.showCard(); },
-        onSlab: (start, stop) => this.slabArrived("pet", synthesis, start, stop),
+        onSlab: (start, stop) => { this.slabArrived("pet", synthesis, start, stop); onFirst(); },
       });
     } catch (error) {
       if (signal.aborted) return;

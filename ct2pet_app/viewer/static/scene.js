@@ -1,10 +1,16 @@
 // The three fused planes, drawn by NiiVue in one WebGL canvas.
 
+import { Grid } from "./grid.js";
+import { Picture, isSoftware, stepFor } from "./picture.js";
+import { SlabVolume } from "./volume.js";
+
 const { Niivue, NVImage } = globalThis.niivue;
 const INT16 = 4, FLOAT32 = 16; // NIfTI's codes
 const PLANES = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's slice types
 const REFRESH_SHARE = 0.3; // of the time at most goes into textures while slabs arrive
 const MAX_WAIT_MS = 1000;
+// Rows or columns that a processor draws, a second for each million voxels or so; a graphics card draws all of them
+const ARRIVING_PIXELS = 128, COMPLETE_PIXELS = 256;
 // White at no difference; orange above and blue below differ in every kind of colour vision, and end equally dark
 const DIFFERENCE_COLORMAPS = {
   above: { R: [255, 255, 230], G: [255, 255, 97], B: [255, 255, 1] }, below: { R: [255, 255, 33], G: [255, 255, 111], B: [255, 255, 235] },
@@ -26,13 +32,26 @@ export class Scene {
       isOrientationTextVisible: true, dragMode: 0, clipPlaneHotKey: "", cycleClipPlaneHotKey: "", viewModeHotKey: "", isAntiAlias: false,
     });
     for (const [name, map] of Object.entries(DIFFERENCE_COLORMAPS)) this.nv.addColormap(name, { ...map, A: [0, 255, 255], I: [0, 1, 255] });
-    this.nv.onLocationChange = (location) => this.onMove([-location.mm[0], -location.mm[1], location.mm[2]]);
+    this.nv.onLocationChange = ({ mm: [x, y, z] }) => {
+      this.point = [-x, -y, z];
+      this.onMove(this.point);
+    };
   }
 
   async start() {
     await this.nv.attachToCanvas(this.canvas);
     this.skipGradients();
+    this.isSoftware = isSoftware(this.nv.gl);
+    this.warmUp();
     new ResizeObserver(() => this.layOut()).observe(this.canvas.parentElement);
+  }
+
+  /** Show two small volumes and remove them, so that the first CT does not wait for shaders to be compiled. */
+  warmUp() {
+    const grid = new Grid([4, 4, 4], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]);
+    this.showCt(new SlabVolume(grid, new Int16Array(64)), [0, 1]);
+    this.showPet(new SlabVolume(grid, new Float32Array(64)), { low: 0, high: 1, threshold: 0, opacity: 0.5, colormap: "gray" });
+    this.clear();
   }
 
   /** NiiVue computes the gradients of the CT whenever a volume is added or removed: they are for surfaces, and there are
@@ -72,10 +91,19 @@ export class Scene {
     this.nv.setCustomLayout(tiles);
   }
 
-  /** Show a CT alone; its voxels are drawn from the array itself. */
+  /** Return what to draw of a volume now. */
+  picture(volume) {
+    return new Picture(volume, this.stepFor(volume));
+  }
+
+  stepFor(volume) {
+    return this.isSoftware ? stepFor(volume, volume.isComplete ? COMPLETE_PIXELS : ARRIVING_PIXELS) : 1;
+  }
+
+  /** Show a CT alone. */
   showCt(volume, window) {
     this.clear();
-    this.nv.addVolume(image(volume, INT16, "gray", window));
+    this.nv.addVolume(image(this.picture(volume), INT16, "gray", window));
     this.freeGradients();
     this.layOut();
   }
@@ -111,7 +139,7 @@ export class Scene {
     this.removePet();
     this.shown = volume;
     if (volume === null) return;
-    const pet = image(volume, FLOAT32, settings.colormap, [0, settings.high]);
+    const pet = image(this.picture(volume), FLOAT32, settings.colormap, [0, settings.high]);
     pet.colormapType = COLORS_FROM_ZERO;
     this.set(pet);
     this.nv.addVolume(pet);
@@ -163,13 +191,29 @@ export class Scene {
     this.due.set(volume, setTimeout(() => {
       this.due.delete(volume);
       if (this.nv.volumes[layer]?.of !== volume) return;
-      const rest = this.redraw(layer) * (1 / REFRESH_SHARE - 1);
+      const rest = this.update(layer) * (1 / REFRESH_SHARE - 1);
       this.free = performance.now() + Math.min(MAX_WAIT_MS, rest);
     }, wait));
   }
 
+  /** Draw what has arrived, with more pixels once everything has; return the time that it took, ms. */
+  update(layer) {
+    const { picture, of } = this.nv.volumes[layer], began = performance.now();
+    if (picture.step === this.stepFor(of)) {
+      picture.update();
+      return this.redraw(layer);
+    }
+    const { shown, point } = this, { cal_min: low, cal_max: high } = this.nv.volumes[CT];
+    if (layer === CT) this.showCt(of, [low, high]);
+    else this.removePet();
+    this.showPet(shown, this.settings);
+    this.moveTo(point);
+    return performance.now() - began;
+  }
+
   /** Move the crosshair to a point in LPS mm. */
   moveTo([x, y, z]) {
+    this.point = [x, y, z];
     if (!this.nv.volumes.length) return;
     this.nv.scene.crosshairPos = this.nv.mm2frac([-x, -y, z]);
     this.nv.drawScene();
@@ -199,16 +243,21 @@ export class Scene {
   }
 }
 
-/** Return NiiVue's image of a volume, without a copy of its voxels. */
-function image(volume, code, colormap, [low, high]) {
-  const { grid, array } = volume;
+/** Return NiiVue's image of a picture, without a copy of its voxels. */
+function image(picture, code, colormap, [low, high]) {
+  const { grid, array } = picture;
   const ras = grid.affine.flatMap((row, axis) => (axis < 2 ? row.map((value) => -value) : row));
   const made = new NVImage();
+  made.calMinMax = () => { // instead of a search of all voxels
+    for (const range of ["cal", "robust", "global"]) Object.assign(made, { [`${range}_min`]: low, [`${range}_max`]: high });
+    return [low, high, low, high];
+  };
   made.hdr = NVImage.createNiftiHeader(grid.size, grid.spacing, ras, code);
   made.init(
     array.buffer, "volume", colormap, 1, null, low, high, true, 0.02, false, false, "", 0, 1, NaN, NaN, false, null, 0,
     array.buffer,
   );
-  made.of = volume;
+  made.picture = picture;
+  made.of = picture.volume;
   return made;
 }

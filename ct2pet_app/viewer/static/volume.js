@@ -7,6 +7,7 @@ export class SlabVolume {
   constructor(grid, array, fill = 0) {
     this.grid = grid;
     this.array = array;
+    this.fill = fill;
     if (fill !== 0) array.fill(fill);
     this.arrived = new Uint8Array(grid.shape[0]); // by slice
     this.left = grid.shape[0];
