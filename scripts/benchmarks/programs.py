@@ -11,11 +11,17 @@ from lib.phantom.generate import PhantomSettings, write_phantoms
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELD_OF_VIEW_MM = 400
+MAX_LENGTH_MM = 2000
 
 
 def phantom_ct(folder: Path, *, slices: int, matrix: int) -> Path:
-    """Write a phantom of 40 cm and return the folder of its CT."""
-    settings = PhantomSettings(slices=slices, ct_matrix=matrix, ct_pixel_mm=FIELD_OF_VIEW_MM / matrix)
+    """Write a phantom and return the folder of its CT; many slices are thinner, since no scanner's CT is longer."""
+    settings = PhantomSettings(
+        slices=slices,
+        slice_spacing_mm=min(PhantomSettings.slice_spacing_mm, MAX_LENGTH_MM / slices),
+        ct_matrix=matrix,
+        ct_pixel_mm=FIELD_OF_VIEW_MM / matrix,
+    )
     return write_phantoms(folder, patients=1, settings=settings)[0] / "CT"
 
 

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import Credentials
 from tests.conftest import missing
-from tests.server.processes import free_port, stop_process
+from tests.server.processes import RunningServer, free_port, running_server, stop_process
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "ct2pet", "s\u00e9same"
@@ -34,6 +34,18 @@ def running_orthanc(program: str, folder: Path, *held: Path) -> Iterator[Orthanc
         yield running
     finally:
         running.stop()
+
+
+@contextlib.contextmanager
+def server_of_pacs(orthanc: Orthanc, folder: Path, **conf: str) -> Iterator[RunningServer]:
+    """Yield a server without accounts whose datastore is an Orthanc; its cache is `cache` next to its log."""
+    variables = {
+        "MONAI_LABEL_DATASTORE_USERNAME": USER,
+        "MONAI_LABEL_DATASTORE_PASSWORD": PASSWORD,
+        "MONAI_LABEL_DATASTORE_CACHE_PATH": str(folder / "cache"),
+    }
+    with running_server("ct2pet_app", orthanc.url, folder, variables=variables, **conf) as running:
+        yield running
 
 
 class Orthanc:

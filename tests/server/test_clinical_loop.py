@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.orthanc import PASSWORD, USER, Orthanc, running_orthanc
-from tests.server.processes import RunningServer, running_server
+from tests.server.orthanc import Orthanc, running_orthanc, server_of_pacs
+from tests.server.processes import RunningServer
 
 # The patients of ../shared/data/sts with the fewest files on each side of the hash split: two for training, one for
 # validation, one for tests
@@ -37,13 +37,8 @@ def orthanc(
 @pytest.fixture(scope="module")
 def server(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """The server with that Orthanc as its datastore."""
-    folder = tmp_path_factory.mktemp("server")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MONAI_LABEL_DATASTORE_USERNAME", USER)
-        patch.setenv("MONAI_LABEL_DATASTORE_PASSWORD", PASSWORD)
-        patch.setenv("MONAI_LABEL_DATASTORE_CACHE_PATH", str(folder / "cache"))
-        with running_server("ct2pet_app", orthanc.url, folder, models="unet", set=SMALL) as running:
-            yield running
+    with server_of_pacs(orthanc, tmp_path_factory.mktemp("server"), models="unet", set=SMALL) as running:
+        yield running
 
 
 def test_the_clinical_loop(server: RunningServer, orthanc: Orthanc, sts_folder: Path) -> None:

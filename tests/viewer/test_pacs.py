@@ -16,8 +16,8 @@ from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from lib.types import Series
-from tests.server.orthanc import PASSWORD, USER, Orthanc, running_orthanc
-from tests.server.processes import RunningServer, running_server
+from tests.server.orthanc import Orthanc, running_orthanc, server_of_pacs
+from tests.server.processes import RunningServer
 from tests.viewer.chromium import new_context, wait_until, watched_page
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -49,17 +49,12 @@ def orthanc(
 @pytest.fixture(scope="module")
 def server(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server without accounts on that PACS, which has listed it; its cache is `cache` next to its log."""
-    folder = tmp_path_factory.mktemp("server")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MONAI_LABEL_DATASTORE_USERNAME", USER)
-        patch.setenv("MONAI_LABEL_DATASTORE_PASSWORD", PASSWORD)
-        patch.setenv("MONAI_LABEL_DATASTORE_CACHE_PATH", str(folder / "cache"))
-        with running_server("ct2pet_app", orthanc.url, folder, models="unet") as running:
-            deadline = time.monotonic() + LISTED_TIMEOUT_S
-            while running.json("/ct2pet/images")["total"] < 3:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            yield running
+    with server_of_pacs(orthanc, tmp_path_factory.mktemp("server"), models="unet") as running:
+        deadline = time.monotonic() + LISTED_TIMEOUT_S
+        while running.json("/ct2pet/images")["total"] < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield running
 
 
 def thumbnail(server: RunningServer, ct: Series) -> np.ndarray:
