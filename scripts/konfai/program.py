@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -17,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 LOG_TAIL = 200_000  # characters: some epochs
 STOP_TIMEOUT_S = 120.0  # KonfAI writes a checkpoint when it is interrupted
+LOOK_INTERVAL_S = 0.5  # at whether it has ended; the end itself is noticed within 50 ms
 Report = Callable[[str], None]
 
 
@@ -74,7 +76,8 @@ class Konfai:
             )
             try:
                 while process.poll() is None:
-                    time.sleep(0.5)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=LOOK_INTERVAL_S)
                     now = time.monotonic()
                     if now - last_report >= 30:
                         last_report = now

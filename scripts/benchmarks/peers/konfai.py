@@ -1,4 +1,4 @@
-"""KonfAI's own U-Net of our width and depth on the same volume, from one file to another, as a process."""
+"""KonfAI's own U-Net with as many operations as our networks, on the same volume, file to file, as a process."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from scripts.konfai.program import Konfai, write_configuration
 
 NAME = "KonfAI"
 CONTEXT = 5  # slices, in its templates
+MAX_WIDTH = 128
 MIRRORED = re.compile(r"^    augmentations:\n(?:      .*\n)+", re.MULTILINE)
 START_SLICES = 8  # of its smallest CT: more than the context
 OURS_WHOLE, OURS_START = "ct2pet, file to file", "ct2pet, file to file, few slices"
@@ -105,9 +106,12 @@ class KonfaiPeer:
 
     @cached_property
     def _network(self) -> NetworkConfig:
-        """Our network with the input of KonfAI's: the same FLOP but for the first convolution."""
-        ours = read_card(self.model).network
-        return replace(ours, stages=1, context_slices=CONTEXT, detail_low=0.0, detail_high=0.0)
+        """One network with the input and the depth of KonfAI's, of the width whose FLOP are nearest to ours."""
+        ours, (_, rows, columns) = read_card(self.model).network, self.ct.geometry.shape
+        wanted = gflop(ours, rows=rows, columns=columns)
+        one = replace(ours, stages=1, members=1, context_slices=CONTEXT, detail_low=0.0, detail_high=0.0)
+        candidates = (replace(one, base_channels=width) for width in range(1, MAX_WIDTH + 1))
+        return min(candidates, key=lambda network: abs(gflop(network, rows=rows, columns=columns) - wanted))
 
     def _konfai(self) -> Konfai:
         environment = Path(os.environ.get("CT2PET_KONFAI") or ROOT / ".venv-konfai")
