@@ -12,7 +12,7 @@ from scripts.benchmarks.network import save_model
 from scripts.benchmarks.parts.scan import STUDY_SLICES, copy_studies
 from scripts.benchmarks.programs import ROOT, phantom_ct, run_quietly, synthesize_command
 
-MAX_GROWTH = 1.2  # of the peak beyond the CT and the PET, from the smaller number of slices to the larger one
+MAX_GROWTH = 1.2  # of the peak beyond the CT, from the smaller number of slices to the larger one; the PET is streamed
 FLOAT32_BYTES = 4
 # runs a program like `python PROGRAM ...`, and prints its own peak last; ru_maxrss may be that of the parent
 WATCHED = """
@@ -47,19 +47,19 @@ def measure(args: argparse.Namespace) -> Result:
                 command = [sys.executable, str(ROOT / "main.py"), "scan", str(folder / f"{studies}-studies"), "--json"]
                 peaks.append(peak_mb(command))
     beyond = {
-        slices: tuple(peak - 2 * slices * args.matrix**2 * FLOAT32_BYTES / 1e6 for peak in peaks)
+        slices: tuple(peak - slices * args.matrix**2 * FLOAT32_BYTES / 1e6 for peak in peaks)
         for slices, peaks in synthesis.items()
     }
     figures = [
         Figure("peak", "MB", tuple(peaks), of=f"synthesis, {slices} slices") for slices, peaks in synthesis.items()
     ]
     figures += [
-        Figure("peak beyond CT and PET", "MB", values, of=f"synthesis, {slices} slices")
+        Figure("peak beyond the CT", "MB", values, of=f"synthesis, {slices} slices")
         for slices, values in beyond.items()
     ]
     figures += [Figure("peak", "MB", tuple(peaks), of=f"scan, {studies} studies") for studies, peaks in scans.items()]
     ratios = [
-        Ratio(f"beyond CT and PET: {many} slices / {few}", divide(beyond[many], beyond[few]), at_most=MAX_GROWTH),
+        Ratio(f"beyond the CT: {many} slices / {few}", divide(beyond[many], beyond[few]), at_most=MAX_GROWTH),
         Ratio(f"scan: {many_studies} studies / {few_studies}", divide(scans[many_studies], scans[few_studies])),
     ]
     return Result({"matrix": args.matrix, "instances_per_study": 2 * STUDY_SLICES}, figures, ratios)
