@@ -33,21 +33,32 @@ class CTReader:
     recent: VolumeCache
     is_disconnected: IsDisconnected
 
-    def whole(self) -> AbstractContextManager[Volume]:
-        """Return a context that provides the CT."""
+    def volume(self, slices: slice | None, network: NetworkConfig, *, whole: bool) -> AbstractContextManager[Volume]:
+        """Return a context that provides the CT for the PET of a slab; of all slices where `slices` is None.
+
+        Args:
+            slices: The slab.
+            network: Of the model, whose context slices are read, too.
+            whole: Whether the whole CT is needed for other reasons.
+
+        Raises:
+            InputError: The CT cannot be read.
+            ClientDisconnectedError: The client has disconnected.
+        """
+        slab = None if whole else self._read_slab(slices, network)
+        return self._whole() if slab is None else nullcontext(slab)
+
+    def _whole(self) -> AbstractContextManager[Volume]:
         read = partial(self.opened.read, until_disconnected(self.is_disconnected))
         if self.key is None:
             return nullcontext(read())
         return self.recent.volume(self.key, read, is_disconnected=self.is_disconnected)
 
-    def read_slab(self, slices: slice | None, network: NetworkConfig) -> Volume | None:
+    def _read_slab(self, slices: slice | None, network: NetworkConfig) -> Volume | None:
         """Return the CT with only those slices read that the PET of a slab depends on; None to read it whole.
 
         A client that requests slab after slab receives the first one without waiting for all slices; with the second
         one, the CT is read whole and cached.
-
-        Raises:
-            ClientDisconnectedError: The client has disconnected.
         """
         geometry = self.opened.geometry
         if self.key is None or slices is None or geometry is None or self.opened.read_slab is None:

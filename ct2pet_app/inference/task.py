@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -174,9 +174,8 @@ class SynthesisTask(InferTask):
                     familiarity = self._checks.known(model[1], key)
                     with watch.step("read"):
                         reader = CTReader(key, opened, self._recent, is_disconnected)
-                        in_part = familiarity is not None and bool(why_no_metrics)
-                        slab = reader.read_slab(options.slices, model[1].card.network) if in_part else None
-                        ct = reading.enter_context(reader.whole() if slab is None else nullcontext(slab))
+                        whole = familiarity is None or not why_no_metrics
+                        ct = reading.enter_context(reader.volume(options.slices, model[1].card.network, whole=whole))
                     if opened.geometry is None:  # known only now; coarse pixels are resampled to many
                         memory.grow(need(geometry=ct.geometry).synthesis_bytes, needed.what)
                     job = InferenceJob(
