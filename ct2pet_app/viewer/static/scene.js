@@ -9,7 +9,7 @@ const INT16 = 4, FLOAT32 = 16; // NIfTI's codes
 const PLANES = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's slice types
 const REFRESH_SHARE = 0.3; // of the time at most goes into textures while slabs arrive
 const MAX_WAIT_MS = 1000;
-// Rows or columns that a processor draws, a second for each million voxels or so; a graphics card draws all of them
+// About so many rows and columns are drawn where a processor draws them; a graphics card draws all of them
 const ARRIVING_PIXELS = 128, COMPLETE_PIXELS = 256;
 // White at no difference; orange above and blue below differ in every kind of colour vision, and end equally dark
 const DIFFERENCE_COLORMAPS = {

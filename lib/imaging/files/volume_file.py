@@ -17,6 +17,7 @@ from lib.files import atomic_file
 from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.files.extent import refuse_implausible_extent
 from lib.imaging.files.header_check import announced_by, refuse_unless_alone
+from lib.imaging.files.nifti import write_nifti
 from lib.imaging.files.nrrd import write_nrrd
 from lib.imaging.files.reader_process import read_volume
 from lib.imaging.geometry import Geometry
@@ -142,8 +143,6 @@ def write_volume_file(
     try:
         with atomic_file(path) as temporary:
             if suffix in NIFTI:
-                from lib.imaging.files.nifti import write_nifti  # 0.13 s, for no other format
-
                 write_nifti(volume, temporary, level=compression, progress=progress)
             elif suffix == ".nrrd":
                 write_nrrd(volume, temporary, level=compression, progress=progress)
