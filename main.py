@@ -25,6 +25,7 @@ from lib.cli.commands.synthesize import synthesize
 from lib.cli.commands.train import train
 from lib.cli.commands.users import users
 from lib.cli.errors import run
+from lib.cli.garbage_collection import skip_last_collection
 
 COMMANDS = (
     scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, ablate, import_onnx,
@@ -39,4 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    skip_last_collection()
+    sys.exit(exit_code)

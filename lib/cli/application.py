@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+import lib
+from lib.cli.console import print_line
+
 
 def create_app(commands: Iterable[Callable[..., None]], groups: Mapping[str, typer.Typer]) -> typer.Typer:
     """Return the application.
@@ -34,13 +37,24 @@ def create_app(commands: Iterable[Callable[..., None]], groups: Mapping[str, typ
     return app
 
 
+def _print_version(requested: bool) -> None:
+    """Print the version and end."""
+    if requested:
+        print_line(f"ct2pet {lib.__version__}")
+        raise typer.Exit
+
+
 def configure_logging(
     debug: Annotated[
         bool,
         typer.Option("--debug", envvar="CT2PET_DEBUG", help="Log details, and a traceback for an internal error."),
     ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Log to stderr."""
+    del version
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s", force=True)
     logging.getLogger("lib").setLevel(logging.DEBUG if debug else logging.INFO)
     # ignite logs each exception that passes through it; ours would be reported twice

@@ -39,20 +39,27 @@ def resample_in_plane(slices: FloatArray, rows: int, columns: int) -> FloatArray
     down, across = _taps(slices.shape[1], rows), _taps(slices.shape[2], columns)
     resampled = np.empty((len(slices), rows, columns), np.float32)
     for source, target in zip(slices, resampled, strict=True):  # a slice fits in the processor's cache
-        rows_done = _weighted_sum(source, down)
-        target[...] = _weighted_sum(np.ascontiguousarray(rows_done.T), across).T
+        if rows < slices.shape[1]:  # the axis that makes it smaller first; only small images are transposed
+            rows_done = _weighted_sum(source, down, np.empty((rows, slices.shape[2]), np.float32))
+            target[...] = _weighted_sum(rows_done.T, across, np.empty((columns, rows), np.float32)).T
+        else:
+            columns_done = _weighted_sum(source.T, across, np.empty((columns, slices.shape[1]), np.float32))
+            _weighted_sum(columns_done.T, down, target)
     return resampled
 
 
-def _weighted_sum(image: FloatArray, taps: _Taps) -> FloatArray:
-    """Return the rows of an image (R, C) combined by taps, (target, C).
+def _weighted_sum(image: FloatArray, taps: _Taps, total: FloatArray) -> FloatArray:
+    """Return the rows of an image (R, C) combined by taps, in `total` (target, C).
 
     Not a matrix product: most of its factors would be 0, and the threads of NumPy's OpenBLAS can wait for each other
     for ever where several threads of a server use it at once.
     """
-    total = image[taps.sources[0]] * taps.weights[0][:, None]
+    image = np.ascontiguousarray(image)
+    np.multiply(image[taps.sources[0]], taps.weights[0][:, None], out=total)
     for sources, weights in zip(taps.sources[1:], taps.weights[1:], strict=True):
-        total += image[sources] * weights[:, None]
+        part = image[sources]
+        part *= weights[:, None]
+        total += part
     return total
 
 

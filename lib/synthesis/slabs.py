@@ -41,9 +41,12 @@ def synthesize_slabs(
     if VoxelOrder.of(ct.geometry).axes[0] != 0:
         yield synthesizer.apply(ct, slice(start, stop), progress=progress)
         return
-    for first in range(start, stop, SLAB):
-        slab = slice(first, min(first + SLAB, stop))
-        yield synthesizer.apply(ct, slab, progress=_of_all(progress, first - start, stop - start))
+    slabs = [slice(first, min(first + SLAB, stop)) for first in range(start, stop, SLAB)]
+    if isinstance(synthesizer, Synthesizer):
+        yield from synthesizer.apply_in_slabs(ct, slabs, progress=progress)
+        return
+    for slab in slabs:
+        yield synthesizer.apply(ct, slab, progress=_of_all(progress, slab.start - start, stop - start))
 
 
 def source_slices(network: NetworkConfig, ct: Geometry, slices: slice) -> slice:

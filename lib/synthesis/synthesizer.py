@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -148,26 +149,50 @@ class Synthesizer:
         Raises:
             InputError: The volume is not in HU, is oblique, or lacks a requested slice.
         """
-        if ct.unit is not Unit.HU:
-            raise InputError(f"expected a CT in HU, found a volume in {ct.unit.value}")
         if grid not in get_args(OutputGrid):
             raise InputError(f"grid must be one of {', '.join(get_args(OutputGrid))}, found {grid!r}")
+        (pet,) = self._slabs(ct, [slices or slice(None)], grid, progress)
+        return pet
+
+    def apply_in_slabs(
+        self, ct: Volume, slabs: Sequence[slice], *, progress: Progress = no_progress
+    ) -> Iterator[Volume]:
+        """Yield the synthetic PET of each slab on the CT's grid; while one is used, the next is computed.
+
+        Args:
+            ct: As of `apply`.
+            slabs: Ranges of stored slices, one after the other.
+            progress: As of `apply`, for all slabs together.
+
+        Raises:
+            InputError: As of `apply`.
+        """
+        return self._slabs(ct, slabs, "ct", progress)
+
+    def _slabs(self, ct: Volume, slabs: Sequence[slice], grid: OutputGrid, progress: Progress) -> Iterator[Volume]:
+        if ct.unit is not Unit.HU:
+            raise InputError(f"expected a CT in HU, found a volume in {ct.unit.value}")
         refuse_oblique(ct.geometry, "the CT")
         order, full = VoxelOrder.of(ct.geometry), canonical_geometry(ct.geometry)
-        axial, *crop = order.box(slices or slice(None))
-        if grid == "ct":
-            out, size = ct.geometry.slab(slices or slice(None)), full.shape[1:]
-            suv_bw = np.empty(out.shape, dtype=np.float32)
-            canonical = order.canonical(suv_bw)
-        else:
-            out = self.card.recipe.grid.on(full).slab(axial)
-            size, crop = out.shape[1:], [slice(None), slice(None)]
-            suv_bw = canonical = np.empty(out.shape, dtype=np.float32)
-        count = axial.stop - axial.start
-        for number, pet in enumerate(self._predict(order.canonical(ct.array), full, axial)):
-            canonical[number] = resample_in_plane(pet, *size)[0][tuple(crop)]
-            progress(number + 1, count, "synthesising")
-        return Volume(suv_bw, out, Unit.SUV_BW)
+        boxes = [order.box(slab) for slab in slabs]
+        pets = chain.from_iterable(
+            self._predict(order.canonical(ct.array), full, axial) for axial in _joined([box[0] for box in boxes])
+        )
+        done, count = 0, sum(box[0].stop - box[0].start for box in boxes)
+        for slab, (axial, *crop) in zip(slabs, boxes, strict=True):
+            if grid == "ct":
+                out, size = ct.geometry.slab(slab), full.shape[1:]
+                suv_bw = np.empty(out.shape, dtype=np.float32)
+                canonical = order.canonical(suv_bw)
+            else:
+                out = self.card.recipe.grid.on(full).slab(axial)
+                size, crop = out.shape[1:], [slice(None), slice(None)]
+                suv_bw = canonical = np.empty(out.shape, dtype=np.float32)
+            for number in range(axial.stop - axial.start):
+                canonical[number] = resample_in_plane(next(pets), *size)[0][tuple(crop)]
+                done += 1
+                progress(done, count, "synthesising")
+            yield Volume(suv_bw, out, Unit.SUV_BW)
 
     def _predict(self, ct_hu: FloatArray, geometry: Geometry, axial: slice) -> Iterator[FloatArray]:
         """Yield the last stage's PET of each axial slice on the network's grid, SUVbw (1, R, C); canonical order.
@@ -205,6 +230,17 @@ class Synthesizer:
         if self.card.baselines is None:
             raise CheckpointError(f"the model card of {self.card.name} has a lookup weight but no baselines")
         return Baselines.from_json(self.card.baselines)
+
+
+def _joined(ranges: Sequence[slice]) -> list[slice]:
+    """Return ranges with each joined to the one before it where it continues there."""
+    joined: list[slice] = []
+    for found in ranges:
+        if joined and joined[-1].stop == found.start:
+            joined[-1] = slice(joined[-1].start, found.stop)
+        else:
+            joined.append(found)
+    return joined
 
 
 def _is_same(device: torch.device, other: torch.device) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import lib
 from tests.cli.runner import refused, run, run_json
 from tests.dicom.builders import CT, PET, write_series
 
@@ -33,6 +34,10 @@ def test_help_names_the_first_steps(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert "scan STUDIES" in out and "not for diagnosis" in " ".join(out.split())
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"ct2pet {lib.__version__}\n", "")
 
 
 def test_the_help_of_every_command_loads_none_of_the_large_libraries() -> None:

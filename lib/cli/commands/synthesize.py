@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lib.cli.console import print_json, print_line, progress_bar, stderr
+from lib.cli.garbage_collection import collector_paused
 from lib.cli.options import AsJson, Device, ModelFiles, Runtime
 from lib.errors import InputError
 from lib.types import Progress
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from lib.imaging.volume import Volume
     from lib.learning.familiarity.assessment import Familiarity
     from lib.learning.familiarity.profile import HeaderFacts
+    from lib.networks.runtimes.names import RuntimeName
     from lib.synthesis.ensemble import Ensemble
     from lib.synthesis.synthesizer import Synthesizer
+    from lib.types import Series
 
 
 def synthesize(
@@ -61,15 +65,17 @@ def synthesize(
     """
     from lib.imaging.files.volume_file import FAST, STORED
     from lib.imaging.geometry import parse_slab
-    from lib.synthesis.ensemble import load_models
 
     compression = FAST if compress else STORED
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
     if compress and as_dicom and uncertainty is None:
         raise InputError("--compress is for .nrrd, .nii.gz and .mha files; a DICOM series is not compressed: omit it")
-    synthesizer = load_models(models, device=device, runtime=runtime)
     with progress_bar() as progress:
-        opened = _open(ct, series, synthesizer, out if as_dicom else None, progress)
+        with ThreadPoolExecutor(1, "read") as thread:
+            read = _start_reading(thread, ct, series, progress, as_dicom=as_dicom)
+            synthesizer = _load(models, device, runtime)
+            volume, source = read()
+        opened = _plan(volume, source, synthesizer, out if as_dicom else None)
         familiarity = _check_familiarity(opened, synthesizer, ct.name, allow_unlike=allow_unlike)
         request = _Request(synthesizer, opened.volume, parse_slab(slices), progress, uncertainty, compression)
         if opened.planned is None:
@@ -126,23 +132,51 @@ class _Opened:
     planned: PlannedSeries | None
 
 
-def _open(
-    ct: Path, series_uid: str | None, synthesizer: Synthesizer | Ensemble, dicom_out: Path | None, progress: Progress
-) -> _Opened:
-    """Return the CT; raise InputError if the folder for a DICOM series contains another series."""
+def _start_reading(
+    thread: ThreadPoolExecutor, ct: Path, series_uid: str | None, progress: Progress, *, as_dicom: bool
+) -> Callable[[], tuple[Volume, Series | None]]:
+    """Return a function that returns the CT and its series; a volume file has none, and is read from now on.
+
+    Another process reads the file, while this one imports torch. A DICOM folder is read by this process, later: its
+    threads wait for the interpreter, so at the same time both would take as long as one after the other.
+    """
     from lib.dicom.scan.open_ct import find_ct, read_ct_file, read_ct_series
+
+    if ct.is_file() and not as_dicom:
+        reading = thread.submit(read_ct_file, ct)
+        return lambda: (reading.result(), None)
+
+    def read() -> tuple[Volume, Series | None]:
+        """Read the folder."""
+        series = find_ct(ct, series_uid=series_uid, progress=progress)
+        return read_ct_series(series, progress=progress), series
+
+    return read
+
+
+def _load(models: list[Path], device: str, runtime: RuntimeName) -> Synthesizer | Ensemble:
+    """Return the models, with torch imported for them."""
+    with collector_paused():
+        from lib.synthesis.ensemble import load_models
+
+        return load_models(models, device=device, runtime=runtime)
+
+
+def _plan(
+    volume: Volume, series: Series | None, synthesizer: Synthesizer | Ensemble, dicom_out: Path | None
+) -> _Opened:
+    """Return the CT with what is written for it; raise InputError if the folder contains another series."""
     from lib.dicom.write.files import refuse_foreign_files
     from lib.synthesis.dicom_out import plan_pet_series
     from lib.synthesis.familiarity import UNKNOWN_FACTS, read_header_facts
 
-    if ct.is_file() and dicom_out is None:
-        return _Opened(read_ct_file(ct), UNKNOWN_FACTS, None)
-    series = find_ct(ct, series_uid=series_uid, progress=progress)
+    if series is None:
+        return _Opened(volume, UNKNOWN_FACTS, None)
     planned = None
     if dicom_out is not None:
         planned = plan_pet_series(synthesizer, series)
         refuse_foreign_files(dicom_out, planned.uid)
-    return _Opened(read_ct_series(series, progress=progress), read_header_facts(series), planned)
+    return _Opened(volume, read_header_facts(series), planned)
 
 
 def _check_familiarity(

@@ -49,8 +49,7 @@ def store_slice(suv_bw: FloatArray) -> StoredSlice:
     # in place, since a slice of float64 takes longer to allocate than to divide
     scaled = np.subtract(suv_bw, float(intercept), dtype=np.float64) if float(intercept) else suv_bw.astype(np.float64)
     np.divide(scaled, float(slope), out=scaled)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, 0, MAX_STORED, out=scaled)
+    np.rint(scaled, out=scaled)  # 0 to 65535: the slope has ten digits, and the intercept is not above the minimum
     return StoredSlice(scaled.astype(np.uint16), slope, intercept)
 
 

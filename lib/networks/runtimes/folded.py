@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from lib.networks.cascade import Cascade
 from lib.networks.ensemble import members_of
 from lib.networks.precision import NumberFormat
 from lib.networks.unet import UNet
 
-DTYPES: dict[NumberFormat, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class FoldedRuntime:
@@ -39,25 +40,41 @@ class FoldedRuntime:
 
 
 def fold_batch_norm(cascade: Cascade) -> Cascade:
-    """Return a copy in evaluation mode whose convolutions contain the batch normalisation that follows them."""
-    copied = copy.deepcopy(cascade).eval()
-    for module in list(copied.modules()):
-        if isinstance(module, nn.Sequential):
-            layers = list(module)
-            module._modules.clear()
-            for number, layer in enumerate(_folded(layers)):
-                module.add_module(str(number), layer)
+    """Return a copy in evaluation mode whose convolutions contain the batch normalisation that follows them.
+
+    Weights that folding does not change are shared with the cascade; `copy.deepcopy` of ten networks takes 0.3 s.
+    """
+    return _copied(cascade).eval()
+
+
+def _copied(module: Module) -> Module:
+    """Return a copy whose parameters can be replaced or converted without a change of the module's own."""
+    copied = copy.copy(module)
+    copied._parameters = {
+        name: None if weight is None else nn.Parameter(weight.detach(), requires_grad=False)
+        for name, weight in module._parameters.items()
+    }
+    copied._buffers = dict(module._buffers)
+    children = {name: child if child is None else _copied(child) for name, child in module._modules.items()}
+    copied._modules = _folded(children) if isinstance(module, nn.Sequential) else children
     return copied
 
 
-def _folded(layers: list[nn.Module]) -> list[nn.Module]:
-    folded: list[nn.Module] = []
-    for layer in layers:
-        if isinstance(layer, nn.BatchNorm2d) and folded and isinstance(folded[-1], nn.Conv2d):
-            folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
+def _folded(layers: dict[str, nn.Module | None]) -> dict[str, nn.Module | None]:
+    """Return the layers of a sequence, each batch normalisation in the convolution before it; changes the latter."""
+    folded: list[nn.Module | None] = []
+    for layer in layers.values():
+        before = folded[-1] if folded else None
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            mean, variance = layer.running_mean, layer.running_var
+            assert mean is not None
+            assert variance is not None
+            before.weight, before.bias = fuse_conv_bn_weights(
+                before.weight, before.bias, mean, variance, layer.eps, layer.weight, layer.bias
+            )
         else:
             folded.append(layer)
-    return folded
+    return {str(number): layer for number, layer in enumerate(folded)}
 
 
 class _Bfloat16UNet(nn.Module):
