@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
-from lib.dicom.instance_header import InstanceHeader, SharedHeader
+from lib.dicom.instance_header import InstanceHeader, SharedHeader, shared_headers
 from lib.dicom.read.header import moment_of
 
 UNKNOWN_TIME = "0000"
@@ -18,7 +19,7 @@ MINUTE_DIGITS = 12  # of YYYYMMDDhhmm
 
 def acquired_minute(headers: Iterable[InstanceHeader]) -> str:
     """Return the acquisition time of the first slice of a series, YYYYMMDDhhmm; empty if unknown."""
-    shared = {id(header.shared): header.shared for header in headers}.values()
+    shared = shared_headers(headers)
     by_slice = sorted(filter(_is_known, map(_slice_minute, shared)))
     if by_slice:
         return by_slice[0]
@@ -45,6 +46,7 @@ def _series_minute(shared: SharedHeader) -> str:
     return next(iter(shared.moments[has_study:]), "")[:MINUTE_DIGITS]
 
 
+@lru_cache(1024)
 def _is_known(minute: str) -> bool:
     if len(minute) != MINUTE_DIGITS or minute.endswith(UNKNOWN_TIME):
         return False

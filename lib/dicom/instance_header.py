@@ -204,15 +204,23 @@ class InstanceHeader:
         return Path(self.path)
 
 
+def shared_headers(headers: Iterable[InstanceHeader]) -> list[SharedHeader]:
+    """Return the shared parts of headers, each object once: hashing one for every slice takes as long as a scan."""
+    return list({id(header.shared): header.shared for header in headers}.values())
+
+
 def notes_of(headers: Iterable[InstanceHeader]) -> tuple[str, ...]:
     """Return the notes of the headers on invalid values that were read, without duplicates."""
-    distinct = {id(header.shared): header.shared for header in headers}.values()
-    return tuple(dict.fromkeys(note for shared in distinct for note in shared.notes))
+    return tuple(dict.fromkeys(note for shared in shared_headers(headers) for note in shared.notes))
 
 
 HEADER_FIELDS = tuple(
     field.name for kind in (SharedHeader, PetHeader, BedHeader) for field in dataclasses.fields(kind)
 )  # an index with other fields has another version
+TUPLE_FIELDS: dict[type[_Attributes], tuple[str, ...]] = {
+    kind: tuple(field.name for field in dataclasses.fields(kind) if "tuple" in str(field.type))
+    for kind in (SharedHeader, PetHeader, BedHeader)
+}
 
 
 def shared_to_json(shared: SharedHeader) -> dict[str, Any]:
@@ -228,14 +236,17 @@ def shared_from_json(values: dict[str, Any]) -> SharedHeader:
     """
     pet, bed = values.pop("pet"), values.pop("bed")
     return SharedHeader(
-        **_tuples(values),
-        pet=None if pet is None else PetHeader(**_tuples(pet)),
-        bed=None if bed is None else BedHeader(**_tuples(bed)),
+        **_with_tuples(SharedHeader, values),
+        pet=None if pet is None else PetHeader(**_with_tuples(PetHeader, pet)),
+        bed=None if bed is None else BedHeader(**_with_tuples(BedHeader, bed)),
     )
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: _tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def _with_tuples(kind: type[_Attributes], values: dict[str, Any]) -> dict[str, Any]:
+    for name in TUPLE_FIELDS[kind]:
+        if isinstance(values.get(name), list):
+            values[name] = _tuple(values[name])
+    return values
 
 
 def _tuple(values: list[Any]) -> tuple[Any, ...]:

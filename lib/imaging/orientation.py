@@ -42,9 +42,10 @@ class VoxelOrder:
     def of(cls, geometry: Geometry) -> VoxelOrder:
         """Return the order of a geometry: the assignment of axes with the smallest angles."""
         along = geometry.direction[::-1, ::-1]  # [canonical, stored axis]: share of z, y, x in slices, rows, columns
+        shares = np.abs(along).tolist()  # numbers of Python: a scan of a large folder asks for thousands of orders
         axes = max(
             itertools.permutations(range(3)),
-            key=lambda axes: float(np.abs(along[range(3), axes]).sum()),
+            key=lambda axes: float(shares[0][axes[0]] + shares[1][axes[1]] + shares[2][axes[2]]),
         )
         flipped = tuple(bool(along[canonical, stored] < 0) for canonical, stored in enumerate(axes))
         return cls(geometry.shape, (axes[0], axes[1], axes[2]), (flipped[0], flipped[1], flipped[2]))

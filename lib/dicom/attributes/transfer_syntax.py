@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+PLAIN = frozenset(map(str, ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)))
+
 
 def transfer_syntax(dataset: Dataset) -> str:
     """Return the TransferSyntaxUID, or an empty string if there is none, as in old exports."""
@@ -13,4 +15,4 @@ def transfer_syntax(dataset: Dataset) -> str:
 
 def is_plain_encoding(transfer_syntax_uid: str) -> bool:
     """Return whether pixel data is stored natively: neither compressed nor deflated."""
-    return transfer_syntax_uid in ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+    return transfer_syntax_uid in PLAIN

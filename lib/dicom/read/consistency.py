@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from lib.dicom.instance_header import InstanceHeader, PetHeader, SharedHeader
+from lib.dicom.instance_header import InstanceHeader, PetHeader, shared_headers
 from lib.dicom.read.slice_order import order_stack
 from lib.errors import DicomError, SliceOrderError
 
@@ -20,7 +20,7 @@ def refuse_mixed_series(headers: Sequence[InstanceHeader]) -> None:
     Raises:
         DicomError: They do not; the message does not name the patient.
     """
-    distinct = _distinct(headers)
+    distinct = shared_headers(headers)
     modalities = sorted({shared.modality for shared in distinct})
     if len(modalities) > 1:
         raise DicomError(f"its files have several modalities ({', '.join(modalities)}), expected one")
@@ -50,7 +50,7 @@ def refuse_mixed_stack(headers: Sequence[InstanceHeader]) -> None:
         raise SliceOrderError(
             f"{len(frames)} frames of reference in one series ({parts}): their positions cannot be compared; send one"
         )
-    types = sorted({shared.rescale_type for shared in _distinct(headers) if shared.modality == "CT"} - {""})
+    types = sorted({shared.rescale_type for shared in shared_headers(headers) if shared.modality == "CT"} - {""})
     if len(types) > 1:
         raise SliceOrderError(f"slices of RescaleType {' and '.join(types)} in one stack, expected one")
 
@@ -89,10 +89,6 @@ def differing_attributes(pets: Iterable[PetHeader]) -> str:
         if len({getattr(header, field.name) for header in headers}) > 1 and field.name not in NOT_COMPARED
     ]
     return _few(names) or "value representation"
-
-
-def _distinct(headers: Iterable[InstanceHeader]) -> list[SharedHeader]:
-    return list({id(header.shared): header.shared for header in headers}.values())
 
 
 def _few(values: Sequence[str]) -> str:

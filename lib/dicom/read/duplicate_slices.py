@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from lib.dicom.read.slice_order import SAME_POSITION_MM, slice_normal
 from lib.errors import DicomError, SliceOrderError
 
 Position = list[InstanceHeader]
+_path_order = attrgetter("path", "frame")
 TIMES: tuple[tuple[str, Callable[[SharedHeader], object]], ...] = (
     ("TemporalPositionIdentifier", lambda shared: shared.temporal_position),
     ("TriggerTime", lambda shared: shared.trigger_time),
@@ -44,10 +46,13 @@ def drop_duplicate_files(headers: Iterable[InstanceHeader]) -> tuple[list[Instan
         SliceOrderError: Two files have one UID and position but different content.
         DicomError: A file cannot be read for the comparison.
     """
+    in_order = sorted(headers, key=_path_order)
+    if len({(header.sop_instance_uid, header.frame) for header in in_order}) == len(in_order):
+        return in_order, []
     kept: dict[tuple[str, int], Position] = {}  # by UID and frame
     reused = 0
     copies = set()
-    for header in sorted(headers, key=_path_order):
+    for header in in_order:
         others = kept.setdefault((header.sop_instance_uid, header.frame), [])
         same_position = [other for other in others if _distance_mm(header, other) < SAME_POSITION_MM]
         if same_position:
@@ -167,10 +172,6 @@ def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
     except OSError as error:
         raise DicomError(f"{a.file.name}: cannot be opened ({error.strerror}); scan the folder again") from error
     return np.array_equal(read_header_slice(a).values, read_header_slice(b).values, equal_nan=True)
-
-
-def _path_order(header: InstanceHeader) -> tuple[str, int]:
-    return header.path, header.frame
 
 
 def _state(header: InstanceHeader) -> tuple[str, int, int]:

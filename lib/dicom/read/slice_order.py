@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.instance_header import InstanceHeader, SharedHeader
+from lib.dicom.instance_header import InstanceHeader, SharedHeader, shared_headers
 from lib.errors import SliceOrderError
 from lib.imaging.geometry import Geometry
 
@@ -76,18 +77,25 @@ def slice_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
     Raises:
         SliceOrderError: The orientation is not two perpendicular unit vectors.
     """
+    return _slice_normal(tuple(orientation))
+
+
+@lru_cache(64)  # most slices of a folder have one of a few orientations
+def _slice_normal(orientation: tuple[float, ...]) -> NDArray[np.float64]:
     if len(orientation) != 6:
         raise SliceOrderError("ImageOrientationPatient is missing or incomplete; slices have no position")
     row, column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
     faults = abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)
     if max(faults) > 2 * ORIENTATION_TOLERANCE:
-        raise SliceOrderError(f"ImageOrientationPatient {tuple(orientation)} is not two perpendicular unit vectors")
+        raise SliceOrderError(f"ImageOrientationPatient {orientation} is not two perpendicular unit vectors")
     normal = np.cross(row, column)
-    return np.asarray(normal / np.linalg.norm(normal))
+    unit = np.asarray(normal / np.linalg.norm(normal))
+    unit.setflags(write=False)
+    return unit
 
 
 def _refuse_mixed_planes(headers: Sequence[InstanceHeader]) -> None:
-    distinct = list({id(header.shared): header.shared for header in headers}.values())
+    distinct = shared_headers(headers)
     first = distinct[0]
     _refuse_unplaced(headers, distinct)
     for other in distinct[1:]:

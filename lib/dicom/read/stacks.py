@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from lib.dicom.instance_header import InstanceHeader, SharedHeader
+from lib.dicom.instance_header import InstanceHeader, SharedHeader, shared_headers
 from lib.dicom.read.consistency import refuse_mixed_stack
 from lib.dicom.read.duplicate_slices import (
     PixelsUnavailableError,
@@ -69,9 +69,11 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
 
 
 def _usable(headers: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
-    verdicts = {shared: why_not(shared) for shared in {header.shared for header in headers}}
-    usable = [header for header in headers if verdicts[header.shared] is None]
-    reasons = Counter(reason for header in headers if (reason := verdicts[header.shared]) is not None)
+    verdicts = {id(shared): why_not(shared) for shared in shared_headers(headers)}
+    if set(verdicts.values()) == {None}:
+        return list(headers), []
+    usable = [header for header in headers if verdicts[id(header.shared)] is None]
+    reasons = Counter(reason for header in headers if (reason := verdicts[id(header.shared)]) is not None)
     if not usable:
         raise UnsupportedSeriesError(reasons.most_common(1)[0][0])
     return usable, [f"{count} instance(s) ignored: {reason}" for reason, count in reasons.most_common()]
@@ -80,15 +82,15 @@ def _usable(headers: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], li
 def _by_plane(headers: list[InstanceHeader]) -> list[list[InstanceHeader]]:
     """Return the slices grouped by matrix, pixel size and orientation, the largest group first."""
     groups: list[tuple[SharedHeader, list[InstanceHeader]]] = []
-    group_of: dict[SharedHeader, list[InstanceHeader]] = {}
+    group_of: dict[int, list[InstanceHeader]] = {}  # headers are shared objects: one lookup per object
     for header in headers:
-        members = group_of.get(header.shared)
+        members = group_of.get(id(header.shared))
         if members is None:
             members = next((group for plane, group in groups if _same_plane(plane, header.shared)), None)
             if members is None:
                 members = []
                 groups.append((header.shared, members))
-            group_of[header.shared] = members
+            group_of[id(header.shared)] = members
         members.append(header)
     return sorted((group for _, group in groups), key=len, reverse=True)
 

@@ -62,19 +62,17 @@ def _list_folder(path: str, real_root: str) -> tuple[FoundFolder, list[str]]:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.is_symlink():
-                    if not _is_inside(entry.path, real_root):
-                        refused.append((entry.path, "a link to a target outside the folder; links are not followed"))
-                elif entry.is_dir() and entry.name.startswith(".") and entry.name.endswith(UNFINISHED):
-                    continue
-                elif entry.is_dir():
-                    subfolders.append(entry.path)
-                elif entry.is_file():
+                if entry.is_file(follow_symlinks=False):
                     state = entry.stat(follow_symlinks=False)
                     files.append(FoundFile(entry.name, state.st_size, state.st_mtime_ns))
+                elif entry.is_symlink():
+                    if not _is_inside(entry.path, real_root):
+                        refused.append((entry.path, "a link to a target outside the folder; links are not followed"))
+                elif entry.is_dir() and not (entry.name.startswith(".") and entry.name.endswith(UNFINISHED)):
+                    subfolders.append(entry.path)
     except OSError as error:  # removed or not readable: report it and continue with the others
         refused.append((path, f"cannot be listed ({error.strerror})"))
-    files.sort(key=lambda file: file.name)
+    files.sort()
     return FoundFolder(path, tuple(files), tuple(sorted(refused))), sorted(subfolders)
 
 

@@ -82,27 +82,27 @@ class HeaderIndex:
         self._cache.close()
 
     def _known(self, connection: sqlite3.Connection, *, folder: str) -> dict[str, IndexedFile]:
-        prefix = folder.rstrip(os.sep) + os.sep
+        prefix, loaded = folder.rstrip(os.sep) + os.sep, self._shared
         query = "SELECT name, size, mtime_ns, content FROM file WHERE folder = ?"
         rows = connection.execute(query, (_to_bytes(folder),)).fetchall()
         contents = json.loads(f"[{','.join(row[3] for row in rows)}]")  # faster than one by one
         found = {}
-        for (encoded, size, mtime_ns, _), content in zip(rows, contents, strict=True):
+        for (encoded, size, mtime_ns, _), stored in zip(rows, contents, strict=True):
             name = _to_text(encoded)
-            found[name] = IndexedFile(size, mtime_ns, self._content(connection, prefix + name, content))
+            if isinstance(stored, str):
+                found[name] = IndexedFile(size, mtime_ns, stored)
+                continue
+            path = prefix + name
+            headers = [
+                InstanceHeader(
+                    path, uid, position and tuple(position), loaded.get(shared) or self._load(connection, shared), frame
+                )
+                for uid, position, shared, frame in stored
+            ]
+            found[name] = IndexedFile(size, mtime_ns, tuple(headers))
         return found
 
-    def _content(self, connection: sqlite3.Connection, path: str, stored: str | list[list[Any]]) -> Content:
-        if isinstance(stored, str):
-            return stored
-        headers = []
-        for uid, position, shared_id, frame in stored:
-            shared = self._shared.get(shared_id) or self._load_shared(connection, shared_id)
-            vector = None if position is None else (position[0], position[1], position[2])
-            headers.append(InstanceHeader(path, uid, vector, shared, frame))
-        return tuple(headers)
-
-    def _load_shared(self, connection: sqlite3.Connection, shared_id: int) -> SharedHeader:
+    def _load(self, connection: sqlite3.Connection, shared_id: int) -> SharedHeader:
         row = connection.execute("SELECT header FROM shared WHERE id = ?", (shared_id,)).fetchone()
         if row is None:
             raise ValueError("a file without its header")

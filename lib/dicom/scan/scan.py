@@ -18,7 +18,7 @@ from lib.dicom.scan.folder import FoundFolder, walk
 from lib.dicom.scan.header_index import Content, HeaderIndex, IndexedFile
 from lib.dicom.scan.series import ScannedSeries, judge_series
 from lib.errors import DicomError, StudiesError
-from lib.imaging.files.failed_files import failed_files
+from lib.imaging.files.failed_files import FailedFiles, failed_files
 from lib.types import Progress, Study, no_progress
 
 __all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder", "studies_of"]
@@ -70,9 +70,9 @@ def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progr
         instances, skipped = _headers(folders, index, progress)
         if index is not None:
             index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
-        series = tuple(
-            judge_series(group, fault=_known_fault(group)) for group in rejoin_split_series(_by_series(instances))
-        )
+        groups, failed = rejoin_split_series(_by_series(instances)), failed_files()
+        has_failed = not failed.is_empty()
+        series = tuple(judge_series(group, fault=_known_fault(group, failed) if has_failed else "") for group in groups)
     return ScanReport(root, studies_of(series), series, tuple(skipped))
 
 
@@ -95,6 +95,7 @@ def _headers(
     instances: list[InstanceHeader] = []
     skipped: list[SkippedFile] = []
     interned: dict[SharedHeader, SharedHeader] = {}
+    shared = last = None
     total = sum(len(folder.files) for folder in folders)
     done = 0
     for folder in folders:
@@ -107,7 +108,9 @@ def _headers(
                 skipped.append(SkippedFile(Path(path), content))
                 continue
             for header in content:
-                shared = interned.setdefault(header.shared, header.shared)
+                if shared is None or header.shared is not last:  # neighbours often share the object already
+                    last = header.shared
+                    shared = interned.setdefault(last, last)
                 instances.append(header if shared is header.shared else replace(header, shared=shared))
     progress(total, total, "reading headers")
     return instances, skipped
@@ -154,11 +157,8 @@ def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[
         index.forget(folder.path, known)
 
 
-def _known_fault(headers: Sequence[InstanceHeader]) -> str:
+def _known_fault(headers: Sequence[InstanceHeader], failed: FailedFiles) -> str:
     """Return the recorded fault of a compressed file that crashed or stalled its decoder; empty if there is none."""
-    failed = failed_files()
-    if failed.is_empty():
-        return ""
     for path in sorted({header.path for header in headers if not is_plain_encoding(header.shared.transfer_syntax_uid)}):
         outcome = failed.outcome_of(Path(path))
         if outcome:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.dicom.acquisition_time import acquired_minute
-from lib.dicom.instance_header import InstanceHeader, SharedHeader, notes_of
+from lib.dicom.instance_header import InstanceHeader, SharedHeader, notes_of, shared_headers
 from lib.dicom.read.consistency import differing_attributes, refuse_mixed_series
 from lib.dicom.read.multiframe import refuse_incomplete
 from lib.dicom.read.slice_order import Stack
@@ -121,12 +121,13 @@ def judge_series(headers: Sequence[InstanceHeader], *, fault: str = "") -> Scann
 
 
 def _suv_of(stack: Stack) -> SuvState | None:
-    pets = {header.shared.pet for header in stack.headers if header.shared.pet is not None}
+    distinct = shared_headers(stack.headers)
+    pets = {shared.pet for shared in distinct if shared.pet is not None}
     if not pets:
         return None
     if len(pets) > 1:
         raise DicomError(f"{SLICES_DISAGREE} ({differing_attributes(pets)})")
-    return suv_state(pets.pop(), {header.shared.bed for header in stack.headers if header.shared.bed is not None})
+    return suv_state(pets.pop(), {shared.bed for shared in distinct if shared.bed is not None})
 
 
 def _image_warnings(shared: SharedHeader, *, lossy: bool) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lib.dicom.instance_header import PetHeader
 from lib.errors import DicomError, MissingAttributeError
@@ -83,6 +84,7 @@ def known_nuclide(name: str) -> Nuclide | None:
     return next((nuclide for nuclide in NUCLIDES if nuclide.name == name), None)
 
 
+@lru_cache(256)
 def nuclide_in_text(text: str) -> Nuclide | None:
     """Return the nuclide named in a text, such as `^18^Fluorine`, `18F`, `F-18`, `[68Ga]DOTATATE`, `FDG`, or None."""
     text = re.sub(r"[\^\[\](){},;/_]", " ", text.upper())

@@ -15,13 +15,13 @@ MAX_ALONG_MM = 3000.0  # head to feet; the longest tables scan 2,100
 
 def extent_fault(geometry: Geometry) -> str:
     """Return why a grid is implausible for a CT or PET of a patient; empty if it is plausible."""
-    axes = VoxelOrder.of(geometry).axes
+    axes, spacings_mm = VoxelOrder.of(geometry).axes, geometry.spacing_mm
     for name, stored, largest_mm, longest_mm in (
         ("slices", axes[0], MAX_SLICE_MM, MAX_ALONG_MM),
         ("rows", axes[1], MAX_PIXEL_MM, MAX_ACROSS_MM),
         ("columns", axes[2], MAX_PIXEL_MM, MAX_ACROSS_MM),
     ):
-        spacing_mm, count = geometry.spacing_mm[stored], geometry.shape[stored]
+        spacing_mm, count = spacings_mm[stored], geometry.shape[stored]
         if not MIN_SPACING_MM <= spacing_mm <= largest_mm:
             return f"its {name} are {spacing_mm:.4g} mm apart, expected {MIN_SPACING_MM:g} to {largest_mm:g} mm"
         if spacing_mm * count > longest_mm:
