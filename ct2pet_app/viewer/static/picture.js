@@ -2,11 +2,15 @@
 
 import { Grid } from "./grid.js";
 
+// A coarse picture of a PET is of 16-bit integers, which take half the memory; windows end far below 65 SUV
+const SUV_STEP = 0.002, MAX_INT16 = 32767;
+
 export class Picture {
   /** @param volume A SlabVolume. @param step 1 draws the volume's own array; 2 every second row and column. */
   constructor(volume, step) {
     this.volume = volume;
     this.step = step;
+    this.slope = 1; // what a number of the array is worth
     const { grid, array } = volume;
     if (step === 1) {
       Object.assign(this, { grid, array });
@@ -15,10 +19,15 @@ export class Picture {
     const [slices, rows, columns] = grid.shape;
     const affine = grid.affine.map((row) => [row[0] * step, row[1] * step, row[2], row[3]]);
     this.grid = new Grid([slices, Math.ceil(rows / step), Math.ceil(columns / step)], affine);
-    this.array = new array.constructor(this.grid.size[0] * this.grid.size[1] * this.grid.size[2]);
-    if (volume.fill !== 0) this.array.fill(volume.fill);
+    this.array = new Int16Array(this.grid.size[0] * this.grid.size[1] * this.grid.size[2]);
+    if (!(array instanceof Int16Array)) this.slope = SUV_STEP;
+    if (volume.fill !== 0) this.array.fill(this.stored(volume.fill));
     this.taken = new Uint8Array(slices); // by slice
     this.update();
+  }
+
+  stored(value) {
+    return this.slope === 1 ? value : Math.max(-MAX_INT16, Math.min(MAX_INT16, Math.round(value / this.slope)));
   }
 
   /** Take the slices that have arrived since. */
@@ -29,7 +38,7 @@ export class Picture {
       if (this.taken[k] || !volume.arrived[k]) continue;
       this.taken[k] = 1;
       for (let r = 0; r < rows; r += step) {
-        for (let c = 0, from = (k * rows + r) * columns; c < columns; c += step) array[to++] = volume.array[from + c];
+        for (let c = 0, from = (k * rows + r) * columns; c < columns; c += step) array[to++] = this.stored(volume.array[from + c]);
       }
     }
   }

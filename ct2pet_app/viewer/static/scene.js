@@ -9,8 +9,9 @@ const INT16 = 4, FLOAT32 = 16; // NIfTI's codes
 const PLANES = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's slice types
 const REFRESH_SHARE = 0.3; // of the time at most goes into textures while slabs arrive
 const MAX_WAIT_MS = 1000;
-// About so many rows and columns are drawn where a processor draws them; a graphics card draws all of them
-const ARRIVING_PIXELS = 128, COMPLETE_PIXELS = 256;
+// About so many rows and columns are drawn where a processor draws them; a graphics card draws all of them. Pixels of
+// a PET and of the networks are 4 mm wide, so a finer picture of a PET would show nothing more.
+const ARRIVING_PIXELS = 128, COMPLETE_CT_PIXELS = 256;
 // White at no difference; orange above and blue below differ in every kind of colour vision, and end equally dark
 const DIFFERENCE_COLORMAPS = {
   above: { R: [255, 255, 230], G: [255, 255, 97], B: [255, 255, 1] }, below: { R: [255, 255, 33], G: [255, 255, 111], B: [255, 255, 235] },
@@ -97,13 +98,14 @@ export class Scene {
   }
 
   stepFor(volume) {
-    return this.isSoftware ? stepFor(volume, volume.isComplete ? COMPLETE_PIXELS : ARRIVING_PIXELS) : 1;
+    const isFine = volume.isComplete && volume.array instanceof Int16Array;
+    return this.isSoftware ? stepFor(volume, isFine ? COMPLETE_CT_PIXELS : ARRIVING_PIXELS) : 1;
   }
 
   /** Show a CT alone. */
   showCt(volume, window) {
     this.clear();
-    this.nv.addVolume(image(this.picture(volume), INT16, "gray", window));
+    this.nv.addVolume(image(this.picture(volume), "gray", window));
     this.freeGradients();
     this.layOut();
   }
@@ -139,7 +141,7 @@ export class Scene {
     this.removePet();
     this.shown = volume;
     if (volume === null) return;
-    const pet = image(this.picture(volume), FLOAT32, settings.colormap, [0, settings.high]);
+    const pet = image(this.picture(volume), settings.colormap, [0, settings.high]);
     pet.colormapType = COLORS_FROM_ZERO;
     this.set(pet);
     this.nv.addVolume(pet);
@@ -244,8 +246,8 @@ export class Scene {
 }
 
 /** Return NiiVue's image of a picture, without a copy of its voxels. */
-function image(picture, code, colormap, [low, high]) {
-  const { grid, array } = picture;
+function image(picture, colormap, [low, high]) {
+  const { grid, array } = picture, code = array instanceof Int16Array ? INT16 : FLOAT32;
   const ras = grid.affine.flatMap((row, axis) => (axis < 2 ? row.map((value) => -value) : row));
   const made = new NVImage();
   made.calMinMax = () => { // instead of a search of all voxels
@@ -253,6 +255,7 @@ function image(picture, code, colormap, [low, high]) {
     return [low, high, low, high];
   };
   made.hdr = NVImage.createNiftiHeader(grid.size, grid.spacing, ras, code);
+  made.hdr.scl_slope = picture.slope;
   made.init(
     array.buffer, "volume", colormap, 1, null, low, high, true, 0.02, false, false, "", 0, 1, NaN, NaN, false, null, 0,
     array.buffer,
