@@ -39,7 +39,8 @@ $content
 """)
 START_LINKS = '<a href="ct2pet/viewer/">Viewer: CTs with their synthetic PETs</a>'
 START = """
-<p><a href="docs">API: endpoints, parameters and responses</a>, <a href="openapi.json">OpenAPI</a>.
+<p><a href="ct2pet/viewer/#/api">API: endpoints, parameters and responses</a></p>
+<p>For programs: <a href="docs">the same as a page of its own</a>, <a href="openapi.json">OpenAPI</a>.
 On a server with accounts, these two need a token, as every request for data does: <code>POST /auth/token</code> with
 <code>username</code> and <code>password</code> returns one, to be sent as <code>Authorization: Bearer TOKEN</code>.
 The viewer asks for user name and password itself.</p>

@@ -197,7 +197,7 @@ def test_the_start_page_needs_no_token_and_tells_nothing_of_the_server(server: R
     assert server.request("HEAD", "/").status_code == 200
     assert server.request("POST", "/").status_code == 401
     links = re.findall(r'href="([^"]*)"', response.text)
-    assert links == ["ct2pet/viewer/", "docs", "openapi.json"]
+    assert links == ["ct2pet/viewer/", "ct2pet/viewer/#/api", "docs", "openapi.json"]
     assert server.request("GET", f"/{links[0]}").status_code == 200  # the login form
     assert "unet" not in response.text and "/infer/" not in response.text
     assert not re.search(r"\d+\.\d+", response.text.partition("<body>")[2])  # no version

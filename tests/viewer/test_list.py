@@ -94,6 +94,17 @@ def test_themes(listed: WatchedPage) -> None:
     assert page.evaluate(background) != before
 
 
+def test_the_api_is_described_after_signing_in(listed: WatchedPage) -> None:
+    page = listed.page
+    page.get_by_role("link", name="API").click()
+    page.locator("#reference h2").first.wait_for()
+    assert "POST /infer/{model}" in page.inner_text("#reference")
+    assert not page.locator("#list").is_visible() and not page.locator("#viewer").is_visible()
+    page.get_by_role("link", name="All CTs").click()
+    page.locator("#images li").first.wait_for()
+    assert not page.locator("#reference").is_visible()
+
+
 def test_another_tab_has_a_login_of_its_own(listed: WatchedPage, clinic: Clinic) -> None:
     other = listed.page.context.new_page()
     other.goto(clinic.url)

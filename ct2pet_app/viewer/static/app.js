@@ -3,6 +3,7 @@
 import { isSignedIn, logIn, onSignIn, signOut } from "./api.js";
 import { CtPage } from "./ct.js";
 import { ImageList } from "./list.js";
+import { showReference } from "./reference.js";
 
 const THEME = "ct2pet.theme";
 const byId = (id) => document.getElementById(id);
@@ -41,19 +42,21 @@ function setTheme(theme) {
 }
 
 async function route(list, ct) {
-  const image = /^#\/ct\/(.+)$/.exec(location.hash)?.[1];
+  const image = /^#\/ct\/(.+)$/.exec(location.hash)?.[1], isApi = location.hash === "#/api";
   byId("message").hidden = true;
   const show = () => {
-    byId("list").hidden = image !== undefined;
-    byId("viewer").hidden = byId("home").hidden = image === undefined;
+    byId("list").hidden = byId("api").hidden = image !== undefined || isApi;
+    byId("viewer").hidden = image === undefined;
+    byId("reference").hidden = !isApi;
+    byId("home").hidden = image === undefined && !isApi;
   };
   try {
     if (image === undefined) {
       show();
       ct.close();
-      byId("title").textContent = "CTs";
+      byId("title").textContent = isApi ? "API" : "CTs";
       document.title = "ct2pet viewer";
-      await list.showOnce();
+      await (isApi ? showReference(byId("reference")) : list.showOnce());
     } else {
       await ct.open(decodeURIComponent(image), show);
     }
