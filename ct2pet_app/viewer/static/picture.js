@@ -2,8 +2,8 @@
 
 import { Grid } from "./grid.js";
 
-// A coarse picture of a PET is of 16-bit integers, which take half the memory; windows end far below 65 SUV
-const SUV_STEP = 0.002, MAX_INT16 = 32767;
+// A coarse picture of a PET is of 16-bit integers, which take half the memory: up to 131 SUV, and windows end at 100
+const SUV_STEP = 0.004, MAX_INT16 = 32767;
 
 export class Picture {
   /** @param volume A SlabVolume. @param step 1 draws the volume's own array; 2 every second row and column. */
