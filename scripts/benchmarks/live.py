@@ -41,6 +41,7 @@ class Setup:
     ct_uid: str
     slices: int
     device: str
+    is_quick: bool
 
     @contextlib.contextmanager
     def server(self) -> Iterator[str]:
@@ -59,7 +60,8 @@ class Setup:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             url = _wait_until_ready(f"http://127.0.0.1:{port}", process)
-            _wait_until_at_rest(process)
+            if not self.is_quick:
+                _wait_until_at_rest(process)
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
@@ -92,7 +94,7 @@ def prepare_setup(args: argparse.Namespace, *, training: PhantomSettings | None 
         if training is not None:
             write_phantoms(studies / "training", patients=TRAINING_PATIENTS, seed=1, settings=training)
         save_model(args, models / MODEL / "model.safetensors")
-        yield Setup(studies, models, cts[0].series.uid, cts[0].series.slice_count, args.device)
+        yield Setup(studies, models, cts[0].series.uid, cts[0].series.slice_count, args.device, args.quick)
 
 
 def get(url: str) -> float:

@@ -30,11 +30,15 @@ PICTURE = """async () => {
   volume.put(0, all.slice(0, 35));
   volume.put(2, all.slice(70));
   picture.update();
+  const suv = new SlabVolume(volume.grid, new Float32Array(3 * 5 * 7));
+  suv.put(0, Float32Array.from({ length: 3 * 5 * 7 }, (_, index) => (index === 0 ? 500 : 0.5 - index / 7)));
+  const pet = new Picture(suv, 2);
   const large = { grid: { shape: [9, 300, 320] } };
   return {
     shape: picture.grid.shape, before, after: [...picture.array], steps: [stepFor(large, 128), stepFor(large, 256)],
     places: [picture.grid.toWorld([3, 2, 1]), volume.grid.toWorld([6, 4, 1])],
-    own: new Picture(volume, 1).array === volume.array,
+    own: new Picture(volume, 1).array === volume.array, bytes: pet.array.BYTES_PER_ELEMENT,
+    suv: [...pet.array].map((stored) => stored * pet.slope),
   };
 }"""
 
@@ -75,6 +79,9 @@ def test_every_second_voxel_is_where_it_is_in_the_volume(page: Page) -> None:
     assert found["before"] == [-1000] * 12 + every[1].ravel().tolist() + [-1000] * 12
     assert found["places"][0] == found["places"][1]
     assert (found["steps"], found["own"]) == ([2, 1], True)
+    assert found["bytes"] == 2
+    assert found["suv"][0] == pytest.approx(131, abs=0.1)  # brighter than every window
+    assert found["suv"][1:] == pytest.approx((0.5 - every.ravel()[1:] / 7).tolist(), abs=0.002)
 
 
 def test_a_large_ct_is_drawn_in_its_place_with_its_pet(page: Page, ct: ScannedSeries) -> None:

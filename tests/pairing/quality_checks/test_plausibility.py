@@ -154,16 +154,16 @@ def test_a_series_that_cannot_be_read_is_a_reason(paired: PairedSeries) -> None:
 
 @pytest.mark.slow
 def test_real_pairs_pass_and_most_broken_ones_do_not(sts_folder: Path) -> None:
-    """Every sixth of the 36 patients; docs/decisions/0015 has the values of all."""
-    pairs = pair_series(scan_folder(sts_folder)).pairs[::6]
+    """Every ninth of the 36 patients; docs/decisions/0015 has the values of all."""
+    pairs = pair_series(scan_folder(sts_folder)).pairs[::9]
     volumes = [(read_ct(one.pair.ct), read_pet(one.pair.pet)) for one in pairs]
-    assert [check_pair(one).reasons for one in pairs] == [()] * 6
+    assert [check_pair(one).reasons for one in pairs] == [()] * 4
     for axis in (1, 2):
         assert not any(check_volumes(ct, mirrored(pet, axis)).ok for ct, pet in volumes)
     assert not any(check_volumes(ct, moved(pet, 0, 100, 0)).ok for ct, pet in volumes)
     assert not any(check_volumes(ct, moved(pet, 0, 0, 100)).ok for ct, pet in volumes)
     strangers = [check_volumes(ct, _laid_on(pet, ct)).ok for (ct, _), (_, pet) in itertools.pairwise(volumes)]
-    assert strangers.count(True) <= 2
+    assert strangers.count(True) <= 1
 
 
 def _laid_on(pet: Volume, ct: Volume) -> Volume:
