@@ -111,7 +111,10 @@ class Cascade(nn.Module):
                 pooling needs, and the PET is cropped.
         """
         rows, columns = ct.shape[-2:]
-        padded = self._padded(ct)
+        return [pet[..., :rows, :columns] for pet in self.predict(self.padded(ct))]
+
+    def predict(self, padded: Tensor) -> list[Tensor]:
+        """Return every stage's PET, each (N, 1, R', C'), from the result of `padded`."""
         pets: list[Tensor] = []
         for stage in self.stages:
             if not pets:
@@ -121,15 +124,15 @@ class Cascade(nn.Module):
                 if self.config.residual_stages:
                     pet = pets[-1] + pet
             pets.append(pet)
-        return [pet[..., :rows, :columns] for pet in pets]
+        return pets
 
     def bottleneck(self, ct: Tensor) -> Tensor:
         """Return the deepest features of the first stage, (N, channels, R', C'), for the same input as `forward`."""
         first = self.stages[0]
         assert isinstance(first, UNet)
-        return first.encode(self._padded(ct))[-1]
+        return first.encode(self.padded(ct))[-1]
 
-    def _padded(self, ct: Tensor) -> Tensor:
+    def padded(self, ct: Tensor) -> Tensor:
         """Return the input of the first stage: with the detail channels, padded to a multiple of the pooling."""
         rows, columns = ct.shape[-2:]
         step = 2**self.config.depth

@@ -22,8 +22,10 @@ class CascadeEnsemble(Cascade):
 
     def forward(self, ct: Tensor) -> list[Tensor]:
         """Return every stage's mean PET; see `Cascade.forward`."""
-        by_stage = zip(*(member(ct) for member in self.members), strict=True)
-        return [torch.stack(pets).mean(dim=0) for pets in by_stage]
+        rows, columns = ct.shape[-2:]
+        padded = self.padded(ct)  # the same for all members: a tenth of the time of ten small networks
+        by_stage = zip(*(single.predict(padded) for single in members_of(self)), strict=True)
+        return [torch.stack(pets).mean(dim=0)[..., :rows, :columns] for pets in by_stage]
 
     def bottleneck(self, ct: Tensor) -> Tensor:
         """Return the first member's features; see `Cascade.bottleneck`."""
