@@ -57,6 +57,8 @@ def _copied(module: Module) -> Module:
     copied._buffers = dict(module._buffers)
     children = {name: child if child is None else _copied(child) for name, child in module._modules.items()}
     copied._modules = _folded(children) if isinstance(module, nn.Sequential) else children
+    if isinstance(copied, UNet) and copied.head.weight.device.type == "cpu":
+        copied.pool = _LargestOfFour()  # type: ignore[assignment]  # it is only called
     return copied
 
 
@@ -75,6 +77,18 @@ def _folded(layers: dict[str, nn.Module | None]) -> dict[str, nn.Module | None]:
         else:
             folded.append(layer)
     return {str(number): layer for number, layer in enumerate(folded)}
+
+
+class _LargestOfFour(nn.Module):
+    """The pooling of a U-Net as two maxima: the same values in a quarter of the time that a CPU takes for its own.
+
+    Not for training, since gradients are shared out differently where pixels are equal.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (N, channels, R / 2, C / 2); rows and columns are even."""
+        rows = torch.maximum(features[:, :, ::2], features[:, :, 1::2])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 class _Bfloat16UNet(nn.Module):
