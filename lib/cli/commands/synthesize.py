@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from lib.dicom.write.pet_series import PlannedSeries
     from lib.imaging.volume import Volume
     from lib.learning.familiarity.assessment import Familiarity
-    from lib.learning.familiarity.profile import HeaderFacts
     from lib.networks.runtimes.names import RuntimeName
     from lib.synthesis.ensemble import Ensemble
     from lib.synthesis.synthesizer import Synthesizer
@@ -70,20 +70,19 @@ def synthesize(
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
     if compress and as_dicom and uncertainty is None:
         raise InputError("--compress is for .nrrd, .nii.gz and .mha files; a DICOM series is not compressed: omit it")
-    with progress_bar() as progress:
-        with ThreadPoolExecutor(1, "read") as thread:
-            read = _start_reading(thread, ct, series, progress, as_dicom=as_dicom)
-            synthesizer = _load(models, device, runtime)
-            volume, source = read()
-        opened = _plan(volume, source, synthesizer, out if as_dicom else None)
-        familiarity = _check_familiarity(opened, synthesizer, ct.name, allow_unlike=allow_unlike)
-        request = _Request(synthesizer, opened.volume, parse_slab(slices), progress, uncertainty, compression)
-        if opened.planned is None:
-            result = _write_file(request, out)
+    with progress_bar() as progress, ThreadPoolExecutor(1, "read and plan") as thread:
+        read = _start_reading(thread, ct, series, progress, as_dicom=as_dicom)
+        synthesizer = _load(models, device, runtime)
+        volume, source = read()
+        familiarity = _check_familiarity(synthesizer, volume, source, ct.name, allow_unlike=allow_unlike)
+        request = _Request(synthesizer, volume, parse_slab(slices), progress, uncertainty, compression)
+        if as_dicom and source is not None:
+            planning = thread.submit(_plan, synthesizer, source, familiarity.warning, out)
+            result = _write_dicom(request, planning, out)
         else:
-            result = _write_dicom(request, replace(opened.planned, warning=familiarity.warning), out)
+            result = _write_file(request, out)
     if as_json:
-        print_json(_as_json(request, opened, familiarity, result, out))
+        print_json(_as_json(request, familiarity, result, out))
         return
     print_line(
         f"{out}: SYNTHETIC PET, SUVbw mean {result.suv_mean:.2f}, max {result.suv_max:.2f}. "
@@ -93,9 +92,7 @@ def synthesize(
         print_line(familiarity.sentence)
 
 
-def _as_json(
-    request: _Request, opened: _Opened, familiarity: Familiarity, result: _Result, out: Path
-) -> dict[str, object]:
+def _as_json(request: _Request, familiarity: Familiarity, result: _Result, out: Path) -> dict[str, object]:
     synthesizer = request.synthesizer
     return {
         "out": out,
@@ -103,11 +100,11 @@ def _as_json(
         "sha256": synthesizer.checksum,
         "runtime": synthesizer.runtime.as_json(),
         "shape": result.shape,
-        "spacing_mm": opened.volume.geometry.spacing_mm,
+        "spacing_mm": request.ct.geometry.spacing_mm,
         "suv_max": result.suv_max,
         "suv_mean": result.suv_mean,
         **({} if request.uncertainty is None else {"uncertainty": request.uncertainty}),
-        **({} if opened.planned is None else {"series_instance_uid": opened.planned.uid}),
+        **({} if result.series_uid is None else {"series_instance_uid": result.series_uid}),
         "familiarity": familiarity.as_json(),
     }
 
@@ -121,15 +118,6 @@ def _check_outputs(out: Path, uncertainty: Path | None, *, form: str) -> bool:
         if uncertainty.resolve() == out.resolve():
             raise InputError(f"{out}: the synthetic PET and its uncertainty need two files")
     return wants_dicom(out, named=form)
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A CT, the facts of its header, and the series to write, if any."""
-
-    volume: Volume
-    facts: HeaderFacts
-    planned: PlannedSeries | None
 
 
 def _start_reading(
@@ -162,30 +150,24 @@ def _load(models: list[Path], device: str, runtime: RuntimeName) -> Synthesizer 
         return load_models(models, device=device, runtime=runtime)
 
 
-def _plan(
-    volume: Volume, series: Series | None, synthesizer: Synthesizer | Ensemble, dicom_out: Path | None
-) -> _Opened:
-    """Return the CT with what is written for it; raise InputError if the folder contains another series."""
+def _plan(synthesizer: Synthesizer | Ensemble, series: Series, warning: str, out: Path) -> PlannedSeries:
+    """Return the DICOM series to write; raise InputError if the folder contains another one."""
     from lib.dicom.write.files import refuse_foreign_files
     from lib.synthesis.dicom_out import plan_pet_series
-    from lib.synthesis.familiarity import UNKNOWN_FACTS, read_header_facts
 
-    if series is None:
-        return _Opened(volume, UNKNOWN_FACTS, None)
-    planned = None
-    if dicom_out is not None:
-        planned = plan_pet_series(synthesizer, series)
-        refuse_foreign_files(dicom_out, planned.uid)
-    return _Opened(volume, read_header_facts(series), planned)
+    planned = plan_pet_series(synthesizer, series)
+    refuse_foreign_files(out, planned.uid)
+    return replace(planned, warning=warning)
 
 
 def _check_familiarity(
-    opened: _Opened, synthesizer: Synthesizer | Ensemble, name: str, *, allow_unlike: bool
+    synthesizer: Synthesizer | Ensemble, volume: Volume, series: Series | None, name: str, *, allow_unlike: bool
 ) -> Familiarity:
     """Return whether the CT resembles the training CTs, and warn if not; raise InputError if it is unlike them."""
-    from lib.synthesis.familiarity import check_familiarity, refuse_unlike
+    from lib.synthesis.familiarity import UNKNOWN_FACTS, check_familiarity, read_header_facts, refuse_unlike
 
-    familiarity = check_familiarity(synthesizer, opened.volume, opened.facts)
+    facts = UNKNOWN_FACTS if series is None else read_header_facts(series)
+    familiarity = check_familiarity(synthesizer, volume, facts)
     if not allow_unlike:
         refuse_unlike(familiarity, name)
     if familiarity.warning:
@@ -212,6 +194,7 @@ class _Result:
     shape: tuple[int, int, int] = (0, 0, 0)
     suv_max: float = float("-inf")
     suv_mean: float = 0.0
+    series_uid: str | None = None
 
     def add(self, slab: Volume) -> None:
         """Include a slab."""
@@ -233,8 +216,11 @@ def _write_file(request: _Request, out: Path) -> _Result:
     return result
 
 
-def _write_dicom(request: _Request, planned: PlannedSeries, out: Path) -> _Result:
-    """Write the synthetic PET to a folder, each slab while the next is synthesised."""
+def _write_dicom(request: _Request, planning: Future[PlannedSeries], out: Path) -> _Result:
+    """Write the synthetic PET to a folder, each slab while the next is synthesised.
+
+    The headers of the CT are read for `planning` while the first slab is synthesised.
+    """
     from lib.dicom.write.files import write_series
     from lib.dicom.write.streamed_series import StreamedSeries
     from lib.imaging.geometry import resolve_slab
@@ -246,16 +232,20 @@ def _write_dicom(request: _Request, planned: PlannedSeries, out: Path) -> _Resul
     if request.uncertainty is None:
         slabs = synthesize_slabs(request.synthesizer, request.ct, request.slices, progress=request.progress)
     else:
+        planning.result()  # an error comes before the work
         slabs = iter([_predict(request)])
     with closing(ahead(slabs)) as arriving:
 
-        def counted() -> Iterator[Volume]:
+        def counted(first: Volume) -> Iterator[Volume]:
             """Yield the slabs, included in the result."""
-            for slab in arriving:
+            for slab in chain([first], arriving):
                 result.add(slab)
                 yield slab
 
-        write_series(StreamedSeries(planned, counted(), stop - start), out)
+        first = next(arriving)
+        planned = planning.result()
+        result.series_uid = planned.uid
+        write_series(StreamedSeries(planned, counted(first), stop - start), out)
     return result
 
 
