@@ -67,9 +67,7 @@ def synthesize(
     from lib.imaging.geometry import parse_slab
 
     compression = FAST if compress else STORED
-    as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
-    if compress and as_dicom and uncertainty is None:
-        raise InputError("--compress is for .nrrd, .nii.gz and .mha files; a DICOM series is not compressed: omit it")
+    as_dicom = _check_outputs(out, uncertainty, form=form, compress=compress)  # before the work that takes time
     with progress_bar() as progress, ThreadPoolExecutor(1, "read and plan") as thread:
         read = _start_reading(thread, ct, series, progress, as_dicom=as_dicom)
         synthesizer = _load(models, device, runtime)
@@ -109,15 +107,18 @@ def _as_json(request: _Request, familiarity: Familiarity, result: _Result, out: 
     }
 
 
-def _check_outputs(out: Path, uncertainty: Path | None, *, form: str) -> bool:
-    """Return whether to write a DICOM series; raise InputError for output names that are not valid."""
+def _check_outputs(out: Path, uncertainty: Path | None, *, form: str, compress: bool) -> bool:
+    """Return whether to write a DICOM series; raise InputError for outputs that are not valid."""
     from lib.imaging.files.volume_file import volume_suffix, wants_dicom
 
     if uncertainty is not None:
         volume_suffix(uncertainty)
         if uncertainty.resolve() == out.resolve():
             raise InputError(f"{out}: the synthetic PET and its uncertainty need two files")
-    return wants_dicom(out, named=form)
+    as_dicom = wants_dicom(out, named=form)
+    if compress and as_dicom and uncertainty is None:
+        raise InputError("--compress is for .nrrd, .nii.gz and .mha files; a DICOM series is not compressed: omit it")
+    return as_dicom
 
 
 def _start_reading(
