@@ -19,7 +19,8 @@ class CompiledRuntime(FoldedRuntime):
     def __init__(self, cascade: Cascade, number_format: NumberFormat, device: torch.device) -> None:
         super().__init__(cascade, number_format)
         mode = "reduce-overhead" if device.type == "cuda" else "default"  # the former uses CUDA graphs
-        self._compiled = torch.compile(self._cascade, mode=mode)
+        # for any size at once, torch 2.13 fails on the padding that an ensemble's networks share
+        self._compiled = torch.compile(self._cascade, mode=mode, dynamic=False)
 
     def __call__(self, ct: Tensor) -> list[Tensor]:
         """Return every stage's PET, see `SliceNetwork`."""

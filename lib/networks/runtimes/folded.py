@@ -30,6 +30,8 @@ class FoldedRuntime:
         self.config = cascade.config
         self.number_format = number_format
         self._cascade = fold_batch_norm(cascade)
+        if self.name == "folded":  # a compiler makes a pooling of its own
+            _pool_by_maxima(self._cascade)
         if number_format == "bfloat16":
             _to_bfloat16(self._cascade)
         self._cascade = self._cascade.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -57,8 +59,6 @@ def _copied(module: Module) -> Module:
     copied._buffers = dict(module._buffers)
     children = {name: child if child is None else _copied(child) for name, child in module._modules.items()}
     copied._modules = _folded(children) if isinstance(module, nn.Sequential) else children
-    if isinstance(copied, UNet) and copied.head.weight.device.type == "cpu":
-        copied.pool = _LargestOfFour()  # type: ignore[assignment]  # it is only called
     return copied
 
 
@@ -77,6 +77,12 @@ def _folded(layers: dict[str, nn.Module | None]) -> dict[str, nn.Module | None]:
         else:
             folded.append(layer)
     return {str(number): layer for number, layer in enumerate(folded)}
+
+
+def _pool_by_maxima(cascade: Cascade) -> None:
+    for module in cascade.modules():
+        if isinstance(module, UNet) and module.head.weight.device.type == "cpu":
+            module.pool = _LargestOfFour()  # type: ignore[assignment]  # it is only called
 
 
 class _LargestOfFour(nn.Module):
