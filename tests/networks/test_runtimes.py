@@ -169,9 +169,9 @@ def test_a_compiled_network_equals_eager_float32() -> None:
     small = dataclasses.replace(CONFIG, stages=1, depth=1)  # compiling takes longest
     network = combine([random_cascade(small, seed) for seed in range(2)])
     compiled, ct = CompiledRuntime(network, "float32", CPU), images(network)
-    for of_another_size in (ct, ct[..., :17]):
-        expected = run(network, of_another_size)
-        torch.testing.assert_close(run(compiled, of_another_size), expected, atol=1e-5, rtol=1e-4)
+    for of_one_size in (ct, ct[..., :13, :17]):
+        expected = run(network, of_one_size)
+        torch.testing.assert_close(run(compiled, of_one_size), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.gpu
