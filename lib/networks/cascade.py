@@ -82,7 +82,13 @@ class NetworkConfig:
 
 
 class Cascade(nn.Module):
-    """1 to 6 U-Nets in a chain."""
+    """1 to 6 U-Nets in a chain.
+
+    Attributes:
+        input_type: Number format to which the CT is converted once for all U-Nets; None to leave it as it is.
+    """
+
+    input_type: torch.dtype | None = None
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -138,7 +144,8 @@ class Cascade(nn.Module):
         step = 2**self.config.depth
         if self.config.detail_high:
             ct = torch.cat([ct, self._detail(ct)], dim=1)
-        return F.pad(ct, (0, -columns % step, 0, -rows % step))  # (N, channels, R', C')
+        padded = F.pad(ct, (0, -columns % step, 0, -rows % step))  # (N, channels, R', C')
+        return padded if self.input_type is None else padded.to(self.input_type)
 
     def _detail(self, ct: Tensor) -> Tensor:
         """Return the stretched part of the unit range, before rounding to bfloat16."""
