@@ -13,6 +13,7 @@ from lib.imaging.normalize import Windows
 from lib.networks.cascade import Cascade, NetworkConfig
 from lib.networks.ensemble import combine
 from lib.networks.runtimes import choice
+from lib.networks.runtimes.check_images import AIR_HU, LUNG_HU, body_of, check_ct_hu
 from lib.networks.runtimes.choice import ChosenRuntime, choose_runtime
 from lib.networks.runtimes.compiled import CompiledRuntime
 from lib.networks.runtimes.folded import FoldedRuntime
@@ -129,9 +130,26 @@ def test_bfloat16_is_chosen_within_the_limit_and_float32_beyond_it() -> None:
     cascade = CASCADES["cascade"]()
     near = choose(cascade, limit_suv=FAR_SUV)
     assert (near.network.name, near.network.number_format) == ("folded", "bfloat16")
-    far = choose(cascade, limit_suv=near.difference_suv / 2)
+    far = choose(cascade, limit_suv=near.difference_suv / 100)
     assert (far.network.name, far.network.number_format) == ("folded", "float32")
-    assert far.difference_suv < near.difference_suv / 2
+    assert far.difference_suv < near.difference_suv / 100
+
+
+@pytest.mark.usefixtures("with_bfloat16")
+def test_between_both_the_last_convolution_is_in_float32() -> None:
+    cascade = CASCADES["ensemble"]()
+    near = choose(cascade, limit_suv=FAR_SUV)
+    between = choose(cascade, limit_suv=near.difference_suv * 0.99)
+    assert (between.network.name, between.network.number_format) == ("folded", "bfloat16")
+    assert 0 < between.difference_suv < near.difference_suv
+
+
+def test_runtimes_are_compared_inside_the_body() -> None:
+    ct_hu = check_ct_hu(3)
+    body = body_of(ct_hu)
+    np.testing.assert_array_equal(body, ct_hu[:, 1] != AIR_HU)
+    assert np.unique(np.round(ct_hu[:, 1][body], -2)).min() < LUNG_HU + 100  # lungs are inside
+    assert not body[:, [0, -1]].any()
 
 
 def test_where_nothing_is_near_enough_the_network_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,12 @@ def check_ct_hu(context_slices: int) -> FloatArray:
     return images
 
 
+def body_of(ct_hu: FloatArray) -> BoolArray:
+    """Return where the predicted slice of each image shows the body, lungs included, (4, 64, 64)."""
+    body: BoolArray = ct_hu[:, ct_hu.shape[1] // 2] > AIR_HU
+    return body
+
+
 def _ellipse(rows: Array, columns: Array, centre: tuple[float, float], radii: tuple[float, float]) -> BoolArray:
     return ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 < 1
 

@@ -25,21 +25,23 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class CpuUNets(nn.Module):
-    """U-Nets of one shape that see the same image, without gradients, channels-last; the last convolution in float32.
+    """U-Nets of one shape that see the same image, without gradients, channels-last.
 
     Args:
         unets: Their layers are shared or replaced. Several only without normalisation layers.
-        number_format: Of all other layers.
+        number_format: Of all layers but the last two.
+        last: Number format of the last 3x3 convolution; the head after it is in float32.
     """
 
-    def __init__(self, unets: Sequence[UNet], number_format: NumberFormat) -> None:
+    def __init__(self, unets: Sequence[UNet], number_format: NumberFormat, *, last: NumberFormat) -> None:
         super().__init__()
         decoders = [_layers(unet.decoders[-1]) for unet in unets]
         self.encoder = _side_by_side([_layers(unet.encoders[0]) for unet in unets], same_input=True)
         self.lower_levels = nn.ModuleList(_LowerLevels(unet, number_format) for unet in unets)
         self.decoders = nn.ModuleList(nn.Sequential(*layers[:-2]) for layers in decoders)
-        self.decoder = _side_by_side([layers[-2:] for layers in decoders], same_input=False)
         self.to(getattr(torch, number_format))
+        self.last_type: torch.dtype = getattr(torch, last)
+        self.last = _side_by_side([layers[-2:] for layers in decoders], same_input=False).to(self.last_type)
         self.head = _head([unet.head for unet in unets])
 
     def forward(self, image: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ class CpuUNets(nn.Module):
             self.lower_levels, self.decoders, strict=True,
         )  # fmt: skip
         decoded = [decoder(_concatenated(skip, lower(pooled))) for skip, pooled, lower, decoder in each]
-        features = self.decoder(_joined(decoded)).permute(0, 2, 3, 1)
+        features = self.last(_joined(decoded).to(self.last_type)).permute(0, 2, 3, 1)
         results: Tensor = self.head(features.float()).permute(0, 3, 1, 2)
         return results
 
@@ -197,5 +199,7 @@ def _is_one_value(features: Tensor) -> bool:
 
 
 def _pixels(features: Tensor) -> Tensor:
-    """Return (N, R, C, values of `PIXEL_TYPE`) of features whose channels are contiguous."""
+    """Return (N, R, C, values of `PIXEL_TYPE`)."""
+    if features.stride(1) != 1:  # a normalisation layer returns channels first
+        features = features.contiguous(memory_format=torch.channels_last)
     return features.permute(0, 2, 3, 1).view(PIXEL_TYPE)
