@@ -82,6 +82,12 @@ class Geometry:
         return np.asarray(axes / np.linalg.norm(axes, axis=0))
 
     @property
+    def orthonormal_direction(self) -> NDArray[np.float64]:
+        """The orthonormal matrix nearest to `direction`: headers round cosines, and ITK needs orthonormal ones."""
+        u, _, vt = np.linalg.svd(self.direction)
+        return np.asarray(u @ vt)
+
+    @property
     def normal(self) -> NDArray[np.float64]:
         """Unit vector perpendicular to the slices, toward the next slice."""
         cross = np.cross(self.affine[:3, 0], self.affine[:3, 1])

@@ -45,7 +45,7 @@ def _resampler_to(geometry: Geometry) -> sitk.ResampleImageFilter:
     slice_mm, row_mm, column_mm = geometry.spacing_mm
     resampler.SetOutputSpacing((column_mm, row_mm, slice_mm))
     resampler.SetOutputOrigin(geometry.origin_mm)
-    resampler.SetOutputDirection(orthonormal_direction(geometry).flatten().tolist())
+    resampler.SetOutputDirection(geometry.orthonormal_direction.flatten().tolist())
     return resampler
 
 
@@ -59,7 +59,7 @@ def _placed(array: NDArray[Any], geometry: Geometry) -> sitk.Image:
     slice_mm, row_mm, column_mm = geometry.spacing_mm
     image.SetSpacing((column_mm, row_mm, slice_mm))
     image.SetOrigin(geometry.origin_mm)
-    image.SetDirection(orthonormal_direction(geometry).flatten().tolist())
+    image.SetDirection(geometry.orthonormal_direction.flatten().tolist())
     return image
 
 
@@ -70,9 +70,3 @@ def geometry_of(image: sitk.Image) -> Geometry:
     affine[:3, 3] = image.GetOrigin()
     c, r, k = image.GetSize()
     return Geometry((k, r, c), affine)
-
-
-def orthonormal_direction(geometry: Geometry) -> NDArray[np.float64]:
-    """Return the nearest orthonormal direction matrix; headers round cosines, and ITK needs orthonormal ones."""
-    u, _, vt = np.linalg.svd(geometry.direction)
-    return np.asarray(u @ vt)

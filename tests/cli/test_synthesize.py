@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +167,15 @@ def test_a_ct_unlike_the_training_cts_is_refused_unless_allowed(
     )
     assert not (tmp_path / "pet.nrrd").exists()
     assert run_json(capsys, *command, "--allow-unlike")["familiarity"]["level"] == "unlike"
+
+
+@pytest.mark.parametrize("name", ["pet", "pet.nrrd"])
+def test_libraries_of_other_formats_are_not_imported(studies: Path, model: Path, tmp_path: Path, name: str) -> None:
+    """They would take a tenth of the start-up."""
+    arguments = ["synthesize", str(studies / "PHANTOM_0002" / "CT"), "--model", str(model), "--slices", "0:2"]
+    arguments += ["--out", str(tmp_path / name), *(() if "." in name else ("--format", "dicom"))]
+    program = f"import sys, main; code = main.main({arguments!r}); print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"SimpleITK", "nibabel", "monai", "scipy"} & set(done.stderr.split()) == set()
+    assert (tmp_path / name).exists()

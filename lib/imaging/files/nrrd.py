@@ -14,7 +14,6 @@ from typing import BinaryIO
 import numpy as np
 
 from lib.imaging.geometry import Geometry
-from lib.imaging.resample import orthonormal_direction
 from lib.imaging.volume import Volume
 from lib.types import Progress, no_progress
 
@@ -43,7 +42,7 @@ def write_nrrd(volume: Volume, path: Path, *, level: int = 0, progress: Progress
 
 def _header(geometry: Geometry, encoding: str) -> str:
     slices, rows, columns = geometry.shape
-    axes = orthonormal_direction(geometry) * geometry.spacing_mm[::-1]
+    axes = geometry.orthonormal_direction * geometry.spacing_mm[::-1]
     directions = " ".join(_vector(axis) for axis in axes.T)
     return (
         "NRRD0004\n"

@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from lib.errors import ImageFileError, OutputError
@@ -17,11 +16,9 @@ from lib.files import atomic_file
 from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.files.extent import refuse_implausible_extent
 from lib.imaging.files.header_check import announced_by, refuse_unless_alone
-from lib.imaging.files.nifti import write_nifti
 from lib.imaging.files.nrrd import write_nrrd
 from lib.imaging.files.reader_process import read_volume
 from lib.imaging.geometry import Geometry
-from lib.imaging.resample import to_sitk
 from lib.imaging.volume import Unit, Volume
 from lib.types import FloatArray, Progress, no_progress
 
@@ -142,12 +139,7 @@ def write_volume_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic_file(path) as temporary:
-            if suffix in NIFTI:
-                write_nifti(volume, temporary, level=compression, progress=progress)
-            elif suffix == ".nrrd":
-                write_nrrd(volume, temporary, level=compression, progress=progress)
-            else:
-                sitk.WriteImage(to_sitk(volume), str(temporary), useCompression=compression > STORED)
+            _write(volume, temporary, suffix, compression, progress)
             announced_by(temporary)
             if suffix == ".nii.gz" or (suffix == ".nrrd" and compression):
                 _check_gzip_size(temporary, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
@@ -156,8 +148,26 @@ def write_volume_file(
     return path
 
 
+def _write(volume: Volume, path: Path, suffix: str, compression: int, progress: Progress) -> None:
+    """Write a volume; its library is imported only now, since that takes as long as to synthesise twelve slices."""
+    if suffix in NIFTI:
+        from lib.imaging.files.nifti import write_nifti
+
+        write_nifti(volume, path, level=compression, progress=progress)
+    elif suffix == ".nrrd":
+        write_nrrd(volume, path, level=compression, progress=progress)
+    else:
+        import SimpleITK as sitk
+
+        from lib.imaging.resample import to_sitk
+
+        sitk.WriteImage(to_sitk(volume), str(path), useCompression=compression > STORED)
+
+
 def silence_readers() -> None:
     """Disable warnings of the image libraries, which have file names and values."""
+    import SimpleITK as sitk
+
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 

@@ -40,7 +40,8 @@ def card_facts(card: ModelCard) -> dict[str, str]:
             "patient judged by the networks not trained on them"
         )
         facts["Lookup weight"] = f"{card.lookup_weight:g} of the median SUV per HU, in tissue"
-    facts["Runtime"] = f"any within {card.recipe.synthesis.max_difference_suv:g} SUV of float32, on fixed images"
+    limit_suv = card.recipe.synthesis.max_difference_suv
+    facts["Runtime"] = f"any within {limit_suv:g} SUV of float32, inside the body of fixed images"
     alignment = card.recipe.alignment
     rules = [f"training slices misaligned by more than {alignment.max_shift_mm:g} mm excluded"] * (
         alignment.max_shift_mm > 0
