@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -68,10 +68,13 @@ def synthesize(
 
     compression = FAST if compress else STORED
     as_dicom = _check_outputs(out, uncertainty, form=form, compress=compress)  # before the work that takes time
-    with progress_bar() as progress, ThreadPoolExecutor(1, "read and plan") as thread:
-        read = _start_reading(thread, ct, series, progress, as_dicom=as_dicom)
+    with (
+        _reading(ct, series, as_dicom=as_dicom) as read,
+        progress_bar() as progress,
+        ThreadPoolExecutor(1, "plan") as thread,
+    ):
         synthesizer = _load(models, device, runtime)
-        volume, source = read()
+        volume, source = read(progress)
         familiarity = _check_familiarity(synthesizer, volume, source, ct.name, allow_unlike=allow_unlike)
         request = _Request(synthesizer, volume, parse_slab(slices), progress, uncertainty, compression)
         if as_dicom and source is not None:
@@ -121,26 +124,24 @@ def _check_outputs(out: Path, uncertainty: Path | None, *, form: str, compress: 
     return as_dicom
 
 
-def _start_reading(
-    thread: ThreadPoolExecutor, ct: Path, series_uid: str | None, progress: Progress, *, as_dicom: bool
-) -> Callable[[], tuple[Volume, Series | None]]:
-    """Return a function that returns the CT and its series; a volume file has none, and is read from now on.
+@contextmanager
+def _reading(
+    ct: Path, series_uid: str | None, *, as_dicom: bool
+) -> Iterator[Callable[[Progress], tuple[Volume, Series | None]]]:
+    """Return a context with a function that returns the CT and its series; a volume file has none.
 
-    Another process reads the file, while this one imports torch. A DICOM folder is read by this process, later: its
-    threads wait for the interpreter, so at the same time both would take as long as one after the other.
+    The CT is read from the beginning of the context on, by another process, while this one imports torch.
     """
-    from lib.dicom.scan.open_ct import find_ct, read_ct_file, read_ct_series
+    from lib.cli.reading_ahead import reading_ahead
+    from lib.dicom.scan.open_ct import read_ct_file
 
     if ct.is_file() and not as_dicom:
-        reading = thread.submit(read_ct_file, ct)
-        return lambda: (reading.result(), None)
-
-    def read() -> tuple[Volume, Series | None]:
-        """Read the folder."""
-        series = find_ct(ct, series_uid=series_uid, progress=progress)
-        return read_ct_series(series, progress=progress), series
-
-    return read
+        with ThreadPoolExecutor(1, "read") as thread:
+            reading = thread.submit(read_ct_file, ct)
+            yield lambda _: (reading.result(), None)
+        return
+    with reading_ahead(ct, series_uid) as read:
+        yield read
 
 
 def _load(models: list[Path], device: str, runtime: RuntimeName) -> Synthesizer | Ensemble:
