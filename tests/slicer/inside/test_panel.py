@@ -72,7 +72,7 @@ def test_refused_connection_is_shown(panel: Any, wait: Any) -> None:
 def test_invalid_address_is_shown(panel: Any) -> None:
     panel.ui.addressBox.setCurrentText("ftp://somewhere")
     panel.ui.testButton.click()
-    assert "is not a server address" in panel.ui.messageLabel.text()
+    assert panel.ui.connectionLabel.text().startswith("“ftp://somewhere” is not a server address")
 
 
 def test_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
