@@ -114,7 +114,7 @@ class TrainSection:
         shown = list(versions.versions) if versions is not None else []
         if shown != self._shown:
             self._shown = shown
-            set_rows(ui.versionsTable, [_row(version) for version in shown])
+            set_rows(ui.versionsTable, [_row(version) for version in shown], elide_last=True)
         row = ui.versionsTable.currentRow()
         ui.rollBackButton.setEnabled(0 <= row < len(shown) and not shown[row].served)
 
@@ -133,7 +133,9 @@ class TrainSection:
     def _on_event(self, event: ConnectionLost | Training) -> None:
         ui = self._panel.ui
         if isinstance(event, ConnectionLost):
-            ui.trainingLabel.setText(_("{message} The training continues on the server.").format(message=event.message))
+            ui.trainingLabel.setText(
+                _("{message} The training continues if the server is still running.").format(message=event.message)
+            )
             return
         self._was_active = self._was_active or event.is_active
         # early stopping may end a training before its last epoch
