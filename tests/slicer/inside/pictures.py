@@ -107,7 +107,7 @@ def hot_segment(scene: Any, pet: Any, name: str) -> Any:
 def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
     """Save a picture of the panel with these sections open."""
     from desktop.widgets import ctkCollapsibleButton
-    from PySide6.QtWidgets import QApplication
+    from PySide6.QtWidgets import QApplication, QTextBrowser
 
     for section in panel.parent.findChildren(ctkCollapsibleButton):
         section.setProperty("collapsed", section.objectName() not in sections)
@@ -118,6 +118,8 @@ def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
         panel.parent.resize(470, panel.parent.layout().totalHeightForWidth(470))
     panel.parent.show()
     QApplication.processEvents()
+    for browser in panel.parent.findChildren(QTextBrowser):
+        browser.verticalScrollBar().setValue(0)
     panel.parent.grab().save(str(path))
 
 
@@ -159,10 +161,10 @@ def save_pictures(app: Any, url: str, folder: Path) -> None:
         ui.differenceButton.click()
         look_at(scene, ct, hottest(pet))
         row_of(panel, manager).save(folder / "difference.png")
+        panel_picture(panel, folder / "panel.png", ("serverSection", "ctSection", "synthesiseSection", "cardSection"))
         panel.panel.parameters.segmentation = hot_segment(scene, panel.panel.parameters.real, "hot region")
         ui.segmentButton.click()
         until(panel, lambda: bool(ui.messageLabel.text()))
-        panel_picture(panel, folder / "panel.png", ("serverSection", "ctSection", "synthesiseSection", "cardSection"))
         panel_picture(panel, folder / "panel-show.png", ("showSection", "compareSection"))
         panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, panel.panel.parameters.real
         ui.checkPairButton.click()

@@ -180,6 +180,33 @@ def test_long_verdict_does_not_widen_the_table_of_versions(panel: Any) -> None:
     assert table.item(0, 4).toolTip() == verdict
 
 
+def test_long_verdict_is_beside_its_meaning_and_not_in_the_question(panel: Any) -> None:
+    from CT2PETLib.client.training import Training, Version
+    from CT2PETLib.panel import train
+
+    verdict = "Version 2 is kept, but not served. " + "It is not better than a baseline. " * 20
+    ui, section = panel.ui, panel.train
+    section._watch = SimpleNamespace(training=None, curve=(), cancel=lambda: None, state=SimpleNamespace(is_over=True))
+    section._on_event(Training("cascade3", "DONE", 2, 2, 0.1, published=False, verdict=verdict))
+    assert ui.verdictLabel.text() == "Challenger: the served version is unchanged."
+    assert ui.verdictBrowser.toPlainText() == verdict
+    version = Version(2, False, "", "2026-01-02", "", None, False, verdict, baseline_summary="", patients=8)
+    assert train.question_text(version) == (
+        "Version 2 is kept, but not served. Press the button again to serve version 2 anyway."
+    )
+
+
+def test_tracer_is_written_as_physicians_do(panel: Any) -> None:
+    from CT2PETLib.client.schemas import read_card
+    from CT2PETLib.panel.model_card import _origins
+
+    for code_meaning, expected in (
+        ("Fluorodeoxyglucose F^18^", "Fluorodeoxyglucose F-18"), ("^18^Fluorine", "^18^Fluorine"), ("PSMA", "PSMA")
+    ):  # fmt: skip
+        card = read_card({"training": {"origins": {"tracer": {code_meaning: 7}}}})
+        assert _origins(card) == f" (tracer: {expected} (7))"
+
+
 def test_long_name_begins_with_what_it_is(scene: Any, ct: Any) -> None:
     node = volume.make_pet_node(scene, ct, model="cascade3", role="expected error of a synthetic PET")
     assert node.GetName() == "EXPECTED ERROR of SYNTHETIC PET cascade3 (not for diagnosis) of CT"
