@@ -15,7 +15,7 @@ def version_note(server_version: str) -> str:
         advice = _("update the extension CT2PET in Slicer's Extensions Manager.")
     else:
         advice = _("ask the administrator to update the server.")
-    difference = _("Panel and server differ in version ({panel} and {server}), so that some of it may fail:").format(
+    difference = _("The panel is version {panel}, the server {server}, so some functions may fail:").format(
         panel=VERSION, server=server_version or _("unknown")
     )
     return f"{difference} {advice}"

@@ -61,7 +61,8 @@ def test_wrong_password(clinic: Clinic) -> None:
 def test_invalid_token(clinic: Clinic, client: Client) -> None:
     client._token.value = client._token.value[:-3] + "abc"
     with pytest.raises(SignInError, match="sign in again"):
-        client.server()
+        client.copy().server()
+    assert not client.is_signed_in  # so that the panel offers to sign in
 
 
 def test_repr_has_neither_token_nor_password(clinic: Clinic, client: Client) -> None:

@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 from CT2PETLib.client.error_messages import ADMINISTRATOR, MESSAGES, message_of
-from CT2PETLib.client.errors import BusyError, ForbiddenError, RefusedError, ServerFaultError, UntrainedError
+from CT2PETLib.client.errors import (
+    BusyError,
+    ForbiddenError,
+    InvalidResponseError,
+    RefusedError,
+    ServerFaultError,
+    UntrainedError,
+)
 from CT2PETLib.client.http.error_mapping import response_error
 from CT2PETLib.client.http.server_url import parse_server_url
+from CT2PETLib.client.infer_result import read_slab
 from CT2PETLib.client.training import read_training, read_versions
 
 from ct2pet_app.advice import ADVICE, detail_of, error_record
@@ -112,6 +120,37 @@ def test_at_any_status_the_message_is_the_panels(status: int, kind: type[Excepti
     error = response_error(status, json.dumps(problem(not_trained("unet"))).encode(), ADDRESS)
     assert isinstance(error, kind)
     assert "press Train in section 7" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("detail", "message"),
+    [
+        (
+            'Role "monailabel-admin" is required to perform this action',
+            'Role "admin" is required to perform this action',
+        ),
+        ('store: role "monailabel-annotator" is required', 'store: role "annotator" is required'),
+    ],
+)
+def test_a_refusal_names_the_role_as_accounts_do_and_whom_to_ask(detail: str, message: str) -> None:
+    error = response_error(403, problem_response(403, detail).body, ADDRESS)
+    assert str(error) == f"Not permitted: {message}; {ADMINISTRATOR}."
+
+
+def test_a_version_of_a_training_begins_with_a_capital_letter() -> None:
+    verdict = {"published": False, "verdict": "version 2 is kept."}
+    (version,) = read_versions({"model": "unet", "versions": [{"version": 2, "verdict": verdict}]}).versions
+    assert version.verdict == "Version 2 is kept."
+
+
+def test_slices_that_were_not_requested_are_named() -> None:
+    parts = [("params", b'{"slices": "4:8", "model": {}}'), ("image", b"")]
+    body = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), content)
+        for name, content in parts
+    )
+    with pytest.raises(InvalidResponseError, match="returned slices 4:8, expected 0:4:"):
+        read_slab(body + b"--x--\r\n", "multipart/form-data; boundary=x", (0, 4))
 
 
 def test_a_model_that_was_not_promoted_says_how_to_use_it_in_the_panel() -> None:

@@ -1,7 +1,8 @@
 """Render the pictures of docs/slicer with a running server: python pictures.py URL FOLDER (in the tests' environment).
 
 Qt renders the panel from the real .ui, Slicer's own compositing the slices, with the annotation that the module set in
-the views. Use a server of phantoms, so that no picture shows a patient, and train it first, so that it has a verdict.
+the views. Use a server of phantoms, so that no picture shows a patient (main.py phantom STUDIES --patients 12), and
+train it first, so that it has a verdict.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import slicer
 VIEW = (430, 400)
 GAP = 6
 TIMEOUT_S = 1800  # a step takes seconds, but minutes on a busy machine
+HOT_SUV = 2.5
+HELD_OUT_ROW = 2  # in the list of studies: PHANTOM_0010, whom no model is trained on
 YELLOW = (255, 217, 51)
 
 
@@ -87,10 +90,24 @@ def hottest(node: Any) -> tuple[float, float, float]:
     return float(i), float(j), float(k)
 
 
+def hot_segment(scene: Any, pet: Any, name: str) -> Any:
+    """Return a segmentation with one segment: the part of a PET above 2.5 SUV."""
+    from CT2PETLib.scene.volume import voxels
+
+    labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", name)
+    slicer.util.updateVolumeFromArray(labels, (voxels(pet) > HOT_SUV).astype(np.uint8))
+    labels.CopyOrientation(pet)
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, segmentation)
+    segmentation.GetSegmentation().GetNthSegment(0).SetName(name)
+    scene.RemoveNode(labels)
+    return segmentation
+
+
 def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
     """Save a picture of the panel with these sections open."""
     from desktop.widgets import ctkCollapsibleButton
-    from PySide6.QtWidgets import QApplication
+    from PySide6.QtWidgets import QApplication, QTextBrowser
 
     for section in panel.parent.findChildren(ctkCollapsibleButton):
         section.setProperty("collapsed", section.objectName() not in sections)
@@ -101,6 +118,8 @@ def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
         panel.parent.resize(470, panel.parent.layout().totalHeightForWidth(470))
     panel.parent.show()
     QApplication.processEvents()
+    for browser in panel.parent.findChildren(QTextBrowser):
+        browser.verticalScrollBar().setValue(0)
     panel.parent.grab().save(str(path))
 
 
@@ -114,7 +133,7 @@ def save_pictures(app: Any, url: str, folder: Path) -> None:
         ui.addressBox.setCurrentText(url)
         ui.testButton.click()
         until(panel, lambda: panel.panel.server is not None and ui.studyTable.rowCount() > 0)
-        ui.studyTable.setCurrentCell(0, 0)
+        ui.studyTable.setCurrentCell(HELD_OUT_ROW, 0)
         ui.loadStudyButton.click()
         until(panel, lambda: panel.panel.parameters.ct is not None)
         ct = panel.panel.parameters.ct
@@ -143,6 +162,9 @@ def save_pictures(app: Any, url: str, folder: Path) -> None:
         look_at(scene, ct, hottest(pet))
         row_of(panel, manager).save(folder / "difference.png")
         panel_picture(panel, folder / "panel.png", ("serverSection", "ctSection", "synthesiseSection", "cardSection"))
+        panel.panel.parameters.segmentation = hot_segment(scene, panel.panel.parameters.real, "hot region")
+        ui.segmentButton.click()
+        until(panel, lambda: bool(ui.messageLabel.text()))
         panel_picture(panel, folder / "panel-show.png", ("showSection", "compareSection"))
         panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, panel.panel.parameters.real
         ui.checkPairButton.click()

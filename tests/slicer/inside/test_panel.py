@@ -72,7 +72,7 @@ def test_refused_connection_is_shown(panel: Any, wait: Any) -> None:
 def test_invalid_address_is_shown(panel: Any) -> None:
     panel.ui.addressBox.setCurrentText("ftp://somewhere")
     panel.ui.testButton.click()
-    assert "is not a server address" in panel.ui.messageLabel.text()
+    assert panel.ui.connectionLabel.text().startswith("“ftp://somewhere” is not a server address")
 
 
 def test_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
@@ -217,11 +217,11 @@ def test_training_is_shown_in_a_line_with_its_error(panel: Any) -> None:
     assert text == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}"
     done = Training("unet", "DONE", 4, 9, 0.1, {"skill_body": -0.5}, "skill_body", best=-0.4, best_epoch=2)
     assert training_text(done) == (
-        "unet: done, epoch 4 of 9, loss 0.1000, best reduction of the body MAE against zero uptake -0.4000 in epoch 2."
+        "unet: done, epoch 4 of 9, loss 0.1000, body MAE at best 40.0 % above that of zero uptake, in epoch 2."
     )
-    assert verdict_text(replace(done, published=False, verdict="version 2 is kept.")) == (
-        "Challenger: the served version is unchanged. Version 2 is kept."
-    )
+    assert verdict_text(replace(done, published=False)) == "Challenger: the served version is unchanged."
+    other = replace(done, key_metric="mae_suv_body", best=0.5)
+    assert training_text(other).endswith("best body MAE 0.5000 in epoch 2.")
     assert "best" not in training_text(Training("unet", "RUNNING", 4, 9, 0.1))  # without validation
 
 

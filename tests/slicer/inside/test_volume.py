@@ -36,7 +36,7 @@ def test_pet_is_float32_in_body_weight_suv(pet: Any) -> None:
 
 
 def test_pet_is_labelled_as_synthetic(pet: Any) -> None:
-    assert pet.GetName() == "CT SYNTHETIC PET cascade3 (not for diagnosis)"
+    assert pet.GetName() == "SYNTHETIC PET cascade3 (not for diagnosis) of CT"
     assert pet.GetAttribute(node_attributes.WARNING) == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
     assert node_attributes.is_synthetic(pet)
     assert (pet.GetAttribute(node_attributes.MODEL), pet.GetAttribute(node_attributes.VERSION)) == ("cascade3", "7")

@@ -119,7 +119,7 @@ MESSAGES = {
     "undecodable_pixels": OTHER_FILE,
     "unlike_training_cts": _(
         "This CT is unlike those that the model was trained on: {reasons}. Choose another model or CT, "
-        "or tick Allow unlike CT in section 3 to synthesise its PET all the same."
+        "or tick “Allow a CT unlike the training CTs” in section 3 to synthesise its PET all the same."
     ),
     "unsupported_series": OTHER_CT,
     "upload_without_study": _(
@@ -156,7 +156,7 @@ MESSAGES = {
     "method_not_allowed": VERSIONS_DIFFER,
     "not_authenticated": "{detail}.",
     "not_found": "{detail}.",
-    "not_permitted": "{detail}.",
+    "not_permitted": _("{detail}; {administrator}."),
     "not_supported": _("The server does not offer this."),
     "origin_not_allowed": _("The server allows no requests of this origin; {administrator}."),
     "out_of_memory": _(

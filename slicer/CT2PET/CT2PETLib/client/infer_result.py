@@ -104,9 +104,9 @@ def read_slab(content: bytes, content_type: str, slices: tuple[int, int]) -> Sla
     if (metadata.start, metadata.stop) != slices:
         raise InvalidResponseError(
             _(
-                "The server returned slices {start}:{stop}, expected {slices}:{slices}: check that the address "
+                "The server returned slices {start}:{stop}, expected {first}:{last}: check that the address "
                 "is that of a ct2pet server of this version."
-            ).format(start=metadata.start, stop=metadata.stop, slices=slices[1])
+            ).format(start=metadata.start, stop=metadata.stop, first=slices[0], last=slices[1])
         )
     return Slab(parts["image"], parts.get("uncertainty"), metadata)
 

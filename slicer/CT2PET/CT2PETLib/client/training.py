@@ -217,6 +217,7 @@ def read_versions(response: Any) -> Versions:
 def _verdict(decision: Mapping[str, Any], version: Any) -> str:
     """Return the verdict, with the way to serve the version anyway, if the server allows it."""
     verdict = as_str(decision.get("verdict"))
+    verdict = verdict[:1].upper() + verdict[1:]
     if not decision.get("advice"):
         return verdict
     return _(

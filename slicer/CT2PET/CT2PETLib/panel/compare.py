@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from CT2PETLib.client.client import Client
@@ -20,6 +21,10 @@ from CT2PETLib.scene.tables import show_chart
 from CT2PETLib.scene.views import show_plots
 from CT2PETLib.scene.volume import SceneError, declare_suv, is_suv, make_volume_node
 
+PLACES = (  # of the rows of a comparison
+    _("In the body, the synthetic PET is {error}."),
+    _("Where the real PET is above 2.5 SUV, it is {error}."),  # comparison.HOT_SUV
+)
 UNUSED_ADDRESS = "127.0.0.1"  # a job needs a client, even for a computation that sends no request
 
 
@@ -30,6 +35,8 @@ class CompareSection:
         self._panel, self._ct_section, self._synthesise, self._display = panel, ct, synthesise, display
         self._comparison: Comparison | None = None
         self._compared: tuple[Any, ...] = ()  # the compared nodes, synthetic and real
+        self._shown: Comparison | None = None  # the comparison in the table
+        self._measured: tuple[Any, ...] = ()  # the nodes of the table of segments, synthetic and segmentation
         self._difference: Any = None
         self._busy = False
         ui = panel.ui
@@ -45,11 +52,12 @@ class CompareSection:
         if study is None or not study.has_real_pet:
             why = f" ({study.why_no_pet})" if study is not None and study.why_no_pet else ""
             raise SceneError(_("The server has no real PET of this CT{why}; load one into the scene.").format(why=why))
+        name = _("Real PET of {ct}").format(ct=self._ct_section.ct.GetName())
         self._start(_("Downloading the real PET …"))
         self._panel.runner.submit(
             client,
             lambda job_client: read_nrrd(job_client.real_pet(study.image_id)),
-            lambda volume: self._on_real(study.description, volume),
+            lambda volume: self._on_real(name, volume),
             on_error=self._on_error,
         )
 
@@ -85,6 +93,7 @@ class CompareSection:
         real = self._comparison.real_suv if self._comparison is not None and self._is_current() else None
         rows = comparison.segment_uptakes(parameters.segmentation, synthetic=parameters.synthetic, real_suv=real)
         comparison.show_uptakes(self._panel.scene, rows)
+        self._measured = (parameters.synthetic, parameters.segmentation)
         set_rows(self._panel.ui.uptakeTable, [_uptake_row(row) for row in rows])
         self._panel.show_message("" if real is not None else _("Press Compare first to include the real PET."))
         self._request_intervals(rows, parameters.synthetic)
@@ -102,7 +111,20 @@ class CompareSection:
         is_current = self._comparison is not None and self._is_current()
         for button in (ui.differenceButton, ui.scatterButton):
             button.setEnabled(is_current)
+        self._show_figures(self._comparison if is_current else None)
         ui.segmentButton.setEnabled(synthetic is not None and parameters.segmentation is not None)
+        if parameters is not None and self._measured and self._measured != (synthetic, parameters.segmentation):
+            self._measured = ()
+            set_rows(ui.uptakeTable, [])
+
+    def _show_figures(self, result: Comparison | None) -> None:
+        """Show the metrics of a comparison; None clears them, as they belong to other PETs than the selected ones."""
+        if result is self._shown:
+            return
+        self._shown = result
+        rows = result.rows if result is not None else ()
+        set_rows(self._panel.ui.figuresTable, [_row(row) for row in rows])
+        self._panel.ui.comparisonLabel.setText(comparison_text(rows))
 
     def _request_intervals(self, rows: list[metrics.Uptake], synthetic: Any) -> None:
         """Request the intervals of the synthetic rows, and add them to the table; without a connection do nothing."""
@@ -134,9 +156,8 @@ class CompareSection:
         ]
         self._panel.show_message(" ".join([*shown, *sentences]))
 
-    def _on_real(self, description: str, volume: NrrdVolume) -> None:
+    def _on_real(self, name: str, volume: NrrdVolume) -> None:
         self._busy = False
-        name = " ".join(filter(None, (_("Real PET"), description)))
         node = make_volume_node(self._panel.scene, volume.array, volume.affine, name)
         declare_suv(node)  # the server's PETs are in SUVbw
         self._panel.parameters.real = node
@@ -151,7 +172,6 @@ class CompareSection:
         self._comparison, self._compared = result, (synthetic, real)
         self._difference = comparison.show_difference(scene, ct, synthetic, result)
         comparison.show_metrics(scene, result)
-        set_rows(self._panel.ui.figuresTable, [_row(row) for row in result.rows])
         self._panel.show_message("")
         self._panel.refresh()
 
@@ -178,6 +198,21 @@ def _compute(inputs: comparison.ComparisonInputs) -> Comparison | SceneError:
         return error
 
 
+def comparison_text(rows: Sequence[metrics.RegionMetrics]) -> str:
+    """Return what the bias in the body and in its hot part means, in a sentence each."""
+    return " ".join(place.format(error=_bias_text(row.bias_suv)) for place, row in zip(PLACES, rows))
+
+
+def _bias_text(bias_suv: float) -> str:
+    if math.isnan(bias_suv):
+        return _("not compared: too few voxels")
+    text = f"{abs(bias_suv):.2f}"
+    if float(text) == 0:
+        return _("neither too high nor too low on average")
+    template = _("too high by {suv} SUV on average") if bias_suv > 0 else _("too low by {suv} SUV on average")
+    return template.format(suv=text)
+
+
 def _uptake_row(row: metrics.Uptake, intervals: RegionIntervals | None = None) -> list[str]:
     return [
         row.region,
@@ -196,4 +231,4 @@ def _in_brackets(interval: Interval | None) -> str:
 
 def _row(row: metrics.RegionMetrics) -> list[str]:
     values = ((row.mae_suv, 2), (row.rmse_suv, 2), (row.psnr_db, 1), (row.bias_suv, 2), (row.correlation, 2))
-    return [row.region, str(row.voxels), *(format_number(value, decimals) for value, decimals in values)]
+    return [row.region, f"{row.voxels:,}", *(format_number(value, decimals) for value, decimals in values)]

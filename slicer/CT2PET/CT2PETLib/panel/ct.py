@@ -153,7 +153,8 @@ class CTSection:
 
     def _on_ct(self, study: Study, volume: NrrdVolume) -> None:
         self._loading = None
-        name = " ".join(filter(None, ("CT", study.description, study.date)))
+        kind = "" if "CT" in study.description.upper().split() else "CT"
+        name = " ".join(filter(None, (kind, study.description, _day(study.date))))
         node = make_volume_node(self._panel.scene, volume.array, volume.affine, name)
         display.show_ct(node, load_display().window_hu)
         self.set_image_id(node, study.image_id)
@@ -168,10 +169,13 @@ class CTSection:
 
 
 def _row(study: Study) -> list[str]:
-    date = study.date
-    day = f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 else date
     real = _("yes") if study.has_real_pet else _("uploaded") if study.uploaded else _("no")
-    return [study.patient_id or "–", day or "–", study.description or "–", str(study.slices or "–"), real]
+    return [study.patient_id or "–", _day(study.date) or "–", study.description or "–", str(study.slices or "–"), real]
+
+
+def _day(date: str) -> str:
+    """Return a DICOM date as YYYY-MM-DD."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 else date
 
 
 def _content_state(node: Any) -> int:

@@ -103,11 +103,17 @@ def _tested_on(card: Card) -> str:
 def _origins(card: Card) -> str:
     labels = (("body_part", _("body part")), ("tracer", _("tracer")), ("ct_scanner", "CT"), ("pet_scanner", "PET"))
     parts = [
-        f"{label}: {', '.join(f'{name} ({count})' for name, count in card.origins[key].items())}"
+        f"{label}: {', '.join(f'{_nuclide(name)} ({count})' for name, count in card.origins[key].items())}"
         for key, label in labels
         if card.origins.get(key)
     ]
     return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _nuclide(name: str) -> str:
+    """Return a name with a nuclide as F-18, which DICOM's code meanings write as F^18^."""
+    element, *rest = name.split("^")
+    return f"{element}-{rest[0]}{rest[1]}" if element and len(rest) == 2 else name
 
 
 def _metrics(card: Card) -> str:

@@ -32,8 +32,14 @@ def set_items(box: Any, items: Sequence[str]) -> None:
         box.setCurrentIndex(list(items).index(current))
 
 
-def set_rows(table: Any, rows: Sequence[Sequence[str]]) -> None:
-    """Replace the rows of a table widget; the current row number stays current."""
+def set_rows(table: Any, rows: Sequence[Sequence[str]], *, elide_last: bool = False) -> None:
+    """Replace the rows of a table widget; the current row number stays current.
+
+    Args:
+        table: The table widget.
+        rows: Texts of the cells.
+        elide_last: Shorten the text of the last column to the width that is left; its tooltip has all of it.
+    """
     current = table.currentRow()
     table.setRowCount(len(rows))
     for row, cells in enumerate(rows):
@@ -44,6 +50,8 @@ def set_rows(table: Any, rows: Sequence[Sequence[str]]) -> None:
     header = table.horizontalHeader()
     header.setStretchLastSection(False)  # otherwise the last column keeps its previous width
     table.resizeColumnsToContents()
+    if elide_last:
+        table.setColumnWidth(get_property(table, "columnCount") - 1, get_property(header, "minimumSectionSize"))
     header.setStretchLastSection(True)
     if 0 <= current < len(rows):
         table.setCurrentCell(current, 0)

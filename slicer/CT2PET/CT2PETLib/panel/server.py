@@ -7,8 +7,9 @@ from collections.abc import Callable
 import qt
 
 from CT2PETLib.client.client import Client
+from CT2PETLib.client.errors import ServerUrlError
 from CT2PETLib.client.http.connection import SIGN_IN, Connection
-from CT2PETLib.client.http.server_url import ServerUrl, parse_server_url, remember
+from CT2PETLib.client.http.server_url import parse_server_url, remember
 from CT2PETLib.client.http.transport import Token
 from CT2PETLib.i18n import _
 from CT2PETLib.panel.context import Panel
@@ -25,9 +26,8 @@ class ServerSection:
         """Create the section; `connected` is called after each connection and disconnection."""
         self._panel = panel
         self._connected = connected
-        self._address: ServerUrl | None = None
         self._token = Token()
-        self._testing = False
+        self._tested: Client | None = None  # the client of a test in progress
         ui = panel.ui
         set_items(ui.addressBox, _history() or [DEFAULT_ADDRESS])
         panel.on_signal(ui.testButton, "clicked", self.test)
@@ -38,45 +38,53 @@ class ServerSection:
 
     def refresh(self) -> None:
         """Update the widgets."""
-        ui, panel = self._panel.ui, self._panel
-        ui.testButton.setEnabled(not self._testing)
-        ui.testButton.setText(_("Testing …") if self._testing else _("Test connection"))
-        signed_in = panel.client is not None and panel.client.is_signed_in
+        ui = self._panel.ui
+        testing, signed_in = self._tested is not None, bool(self._token.value)
+        ui.testButton.setEnabled(not testing)
+        ui.testButton.setText(_("Testing …") if testing else _("Test connection"))
         ui.signInButton.setText(_("Sign out") if signed_in else _("Sign in"))
         for field in (ui.userEdit, ui.passwordEdit):
             field.setEnabled(not signed_in)
 
     def test(self) -> None:
         """Test the connection."""
-        if self._testing:
+        client = self._client() if self._tested is None else None
+        if client is None:
             return
-        client = self._client()
-        self._testing = True
+        self._tested = client
         self._label(_("Connecting …"), is_error=False)
         self._panel.refresh()
         self._panel.runner.submit(
-            client, lambda job_client: job_client.test_connection(), self._on_tested, on_error=self._on_error
+            client,
+            lambda job_client: job_client.test_connection(),
+            lambda connection: self._on_tested(client, connection),
+            on_error=self._on_error,
         )
 
     def disconnect(self) -> None:
-        """Disconnect, as the address is being changed."""
+        """Disconnect, as the address is being changed; a token is never sent to another server than its own."""
+        self._token, self._tested = Token(), None
+        self._label(_("Not connected."), is_error=False)
         if self._panel.client is not None:
-            self._token = Token()
             self._panel.client = self._panel.server = None
-            self._label(_("Not connected."), is_error=False)
             self._connected()
+        self._panel.refresh()
 
     def sign_in(self) -> None:
         """Sign in with user name and password, or sign out."""
         ui = self._panel.ui
         if self._token.value:
-            self._client().sign_out()
+            self._token.value = ""  # active jobs share it
             self.disconnect()
-            self._panel.refresh()
             return
         user, password = get_property(ui.userEdit, "text"), get_property(ui.passwordEdit, "text")
+        if not user or not password:
+            self._label(_("Enter your user name and password, then press Sign in."), is_error=True)
+            return
         ui.passwordEdit.clear()
         client = self._client()
+        if client is None:
+            return
         self._panel.runner.submit(
             client,
             lambda job_client: job_client.sign_in(user, password),
@@ -84,27 +92,34 @@ class ServerSection:
             on_error=self._on_error,
         )
 
-    def _client(self) -> Client:
-        self._address = parse_server_url(get_property(self._panel.ui.addressBox, "currentText"))
+    def _client(self) -> Client | None:
+        """Return a client of the address; None, with a message, if it is none."""
+        try:
+            address = parse_server_url(get_property(self._panel.ui.addressBox, "currentText"))
+        except ServerUrlError as error:
+            self._label(str(error), is_error=True)
+            return None
         certificate = get_property(self._panel.ui.certificatePath, "currentPath")
-        return Client(self._address, verify=certificate or True, token=self._token)
+        return Client(address, verify=certificate or True, token=self._token)
 
-    def _on_tested(self, connection: Connection) -> None:
-        self._testing = False
+    def _on_tested(self, client: Client, connection: Connection) -> None:
+        if client is not self._tested:  # the address was changed in the meantime
+            return
+        self._tested = None
         panel = self._panel
         self._label(connection.message, is_error=not connection.is_usable)
         if connection.kind == SIGN_IN:
             panel.ui.userEdit.setFocus()
-        if connection.is_usable and self._address is not None:
-            panel.client, panel.server = self._client(), connection.server
-            _save_history(remember(_history(), self._address))
+        if connection.is_usable:
+            panel.client, panel.server = client, connection.server
+            _save_history(remember(_history(), client.address))
             panel.show_message("")
         else:
             panel.client = panel.server = None
         self._connected()
 
     def _on_error(self, message: str) -> None:
-        self._testing = False
+        self._tested = None
         self._label(message, is_error=True)
         self._panel.refresh()
 

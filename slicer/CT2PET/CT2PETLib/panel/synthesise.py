@@ -15,7 +15,8 @@ from CT2PETLib.jobs.runner import OnEnd, OnEvent
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
 from CT2PETLib.panel.model_card import model_page, reader_warnings, served_summary, version_page, version_summary
-from CT2PETLib.panel.qt_helpers import format_duration, get_property, sent_text, set_items, show_or_hide
+from CT2PETLib.panel.progress import UPLOAD_TEXTS, WAITING, failure_text, retry_text, synthesis_text
+from CT2PETLib.panel.qt_helpers import get_property, sent_text, set_items, show_or_hide
 from CT2PETLib.panel.version_selector import VersionSelector
 from CT2PETLib.scene import node_attributes, views
 from CT2PETLib.scene.buffer import ZeroBuffer
@@ -158,7 +159,7 @@ class SynthesiseSection:
         )
 
     def _start(self, job: SynthesisJob) -> None:
-        self._begin(job, self._on_event, self._on_end, _("Waiting for the first slices …"))
+        self._begin(job, self._on_event, self._on_end, WAITING)
 
     def _begin(self, job: Job, on_event: OnEvent, on_end: OnEnd, text: str) -> None:
         self._job, self._retry_message = job, ""
@@ -179,9 +180,7 @@ class SynthesiseSection:
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, ConnectionLost):
-            self._retry_message = _("{message} Retrying in {retry_in_s}; received slices are kept.").format(
-                message=event.message, retry_in_s=format_duration(event.retry_in_s)
-            )
+            self._retry_message = retry_text(event, self._job)
         elif isinstance(event, Restarted):
             self._panel.show_message(event.message)
             for node in (self._pet, self._error_map):
@@ -223,9 +222,7 @@ class SynthesiseSection:
 
     def _on_end(self, job: Job) -> None:
         if job is self._job and job.state is State.FAILED:
-            self._panel.show_error(
-                f"{job.message} {_('Received slices are kept.') if self._pet is not None else ''}".strip()
-            )
+            self._panel.show_error(failure_text(job))
         self._panel.refresh()
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -257,21 +254,13 @@ class SynthesiseSection:
 
     def _show_progress(self) -> None:
         job = self._job
-        if not isinstance(job, SynthesisJob):
-            if job is None:
-                self._show_bar(0.0, self._first_step())
-            return
-        left_s = job.seconds_left
-        estimate = _("Waiting for the first slices …")
-        if left_s is not None:
-            estimate = _("About {time} left.").format(time=format_duration(left_s))
-        text = {
-            State.CANCEL_REQUESTED: _("Cancelling …"),
-            State.CANCELLED: _("Cancelled. Received slices are kept."),
-            State.FAILED: _("Incomplete. Received slices are kept."),
-            State.DONE: _("Done."),
-        }.get(job.state, estimate)
-        self._show_bar(job.fraction, self._retry_message if self._retry_message and not job.state.is_over else text)
+        if job is None or (job.state.is_over and self._ct is not self._ct_section.ct):
+            self._show_bar(0.0, self._first_step())
+        elif isinstance(job, SynthesisJob):
+            is_retrying = self._retry_message and not job.state.is_over
+            self._show_bar(job.fraction, self._retry_message if is_retrying else synthesis_text(job))
+        elif job.state in UPLOAD_TEXTS:
+            self._show_bar(0.0, UPLOAD_TEXTS[job.state])
 
     def _first_step(self) -> str:
         if self._panel.client is None:

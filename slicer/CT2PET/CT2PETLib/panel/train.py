@@ -91,11 +91,7 @@ class TrainSection:
         version, client = self._shown[row], self._panel.require_client()
         if version.published is False and self._confirmed != (model.name, version.number):
             self._confirmed = (model.name, version.number)
-            self._panel.show_error(
-                _("{verdict} Press the button again to serve version {number} anyway.").format(
-                    verdict=version.verdict, number=version.number
-                )
-            )
+            self._panel.show_error(question_text(version))
             return
         self._confirmed = ("", 0)
         self._panel.runner.submit(
@@ -114,7 +110,7 @@ class TrainSection:
         shown = list(versions.versions) if versions is not None else []
         if shown != self._shown:
             self._shown = shown
-            set_rows(ui.versionsTable, [_row(version) for version in shown])
+            set_rows(ui.versionsTable, [_row(version) for version in shown], elide_last=True)
         row = ui.versionsTable.currentRow()
         ui.rollBackButton.setEnabled(0 <= row < len(shown) and not shown[row].served)
 
@@ -133,7 +129,9 @@ class TrainSection:
     def _on_event(self, event: ConnectionLost | Training) -> None:
         ui = self._panel.ui
         if isinstance(event, ConnectionLost):
-            ui.trainingLabel.setText(_("{message} The training continues on the server.").format(message=event.message))
+            ui.trainingLabel.setText(
+                _("{message} The training continues if the server is still running.").format(message=event.message)
+            )
             return
         self._was_active = self._was_active or event.is_active
         # early stopping may end a training before its last epoch
@@ -141,6 +139,9 @@ class TrainSection:
         ui.trainingBar.setValue(round(1000 * fraction))
         ui.trainingLabel.setText(training_text(event))
         ui.verdictLabel.setText(verdict_text(event))
+        verdict = event.verdict if event.published is not None else ""
+        if ui.verdictBrowser.toPlainText() != verdict:  # otherwise each event would scroll back to its top
+            ui.verdictBrowser.setPlainText(verdict)
         self._panel.refresh()
         if self._watch.curve:
             self._chart()
@@ -185,26 +186,39 @@ def training_text(training: Training) -> str:
     if training.loss is not None:
         parts.append(_("loss {loss:.4f}").format(loss=training.loss))
     if training.best is not None:
-        parts.append(
-            _("best {metric} {best:.4f} in epoch {best_epoch}").format(
-                metric=training.metric_name, best=training.best, best_epoch=training.best_epoch
-            )
-        )
+        parts.append(_best_text(training, training.best))
     if training.time_left:
         parts.append(_("{time_left} left").format(time_left=training.time_left))
     return f"{', '.join(parts)}. {training.why_failed}".strip()
 
 
 def verdict_text(training: Training) -> str:
-    """Return the verdict of a finished training as text."""
+    """Return in a sentence whether the result of a finished training is served; its verdict says why."""
     if training.is_active or training.published is None:
         return ""
-    head = (
-        _("Champion: the new version is served.")
-        if training.published
-        else _("Challenger: the served version is unchanged.")
+    if training.published:
+        return _("Champion: the new version is served.")
+    return _("Challenger: the served version is unchanged.")
+
+
+def question_text(version: Version) -> str:
+    """Return the question before a version with a negative verdict is served; it has the first sentence of it."""
+    return _("{verdict}. Press the button again to serve version {number} anyway.").format(
+        verdict=version.verdict.partition(". ")[0].rstrip("."), number=version.number
     )
-    return f"{head} {training.verdict[:1].upper()}{training.verdict[1:]}".strip()
+
+
+def _best_text(training: Training, best: float) -> str:
+    """Return the best validation metric; the reduction of the error says against what, and in which direction."""
+    if training.key_metric != "skill_body":
+        template = _("best {metric} {best:.4f} in epoch {epoch}")
+        return template.format(metric=training.metric_name, best=best, epoch=training.best_epoch)
+    template = (
+        _("body MAE at best {percent:.1f} % below that of zero uptake, in epoch {epoch}")
+        if best >= 0
+        else _("body MAE at best {percent:.1f} % above that of zero uptake, in epoch {epoch}")
+    )
+    return template.format(percent=100 * abs(best), epoch=training.best_epoch)
 
 
 def _row(version: Version) -> list[str]:

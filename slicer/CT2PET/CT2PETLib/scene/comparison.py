@@ -120,7 +120,7 @@ def compute(inputs: ComparisonInputs) -> Comparison:
         hot = body & (real > HOT_SUV)
     rows = (
         metrics.region_metrics(inputs.synthetic_suv, real, body, region="body"),
-        metrics.region_metrics(inputs.synthetic_suv, real, hot, region=f"body, real > {HOT_SUV:g} SUV"),
+        metrics.region_metrics(inputs.synthetic_suv, real, hot, region=f"real > {HOT_SUV:g} SUV"),
     )
     scatter = metrics.scatter_sample(inputs.synthetic_suv, real, body)
     return Comparison(real, difference.astype(np.float32), rows, scatter)
@@ -132,7 +132,7 @@ def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison)
     if node is None:
         model = synthetic.GetAttribute(node_attributes.MODEL) or ""
         node = make_pet_node(scene, ct, model=model, role=node_attributes.DIFFERENCE, array=comparison.difference_suv)
-        node.SetName(scene.GenerateUniqueName(f"{ct.GetName()} SYNTHETIC minus real PET (not for diagnosis)"))
+        node.SetName(scene.GenerateUniqueName(f"SYNTHETIC minus real PET (not for diagnosis) of {ct.GetName()}"))
         synthetic.SetNodeReferenceID(node_attributes.DIFFERENCE_MAP, node.GetID())
     else:
         set_voxels(node, comparison.difference_suv)

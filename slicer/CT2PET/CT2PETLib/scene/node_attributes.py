@@ -28,7 +28,8 @@ REAL_ON_GRID = "real PET on the CT's grid"
 
 def pet_name(ct_name: str, model: str) -> str:
     """Return the name for the node of a synthetic PET."""
-    return f"{ct_name} SYNTHETIC PET {model} (not for diagnosis)"
+    # what it is comes first: selectors and views cut a long name off at its end
+    return f"SYNTHETIC PET {model} (not for diagnosis) of {ct_name}"
 
 
 def version_number(node: object) -> int | None:

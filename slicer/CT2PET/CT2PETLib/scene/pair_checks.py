@@ -87,7 +87,7 @@ def check(pair: PairArrays) -> tuple[Check, ...]:
         Check(_("CT in HU: contains air and tissue"), hu_range, low < -500 < 0 < high),
         Check(
             _("PET covers the body"),
-            _("{coverage:.0%} of the body").format(coverage=coverage),
+            _("{percent:.0f} % of the body").format(percent=100 * coverage),
             coverage >= MIN_COVERAGE,
         ),
         _median(median)
@@ -104,7 +104,7 @@ def check(pair: PairArrays) -> tuple[Check, ...]:
 def _median(median: float) -> Check:
     return Check(
         _("SUV is plausible"),
-        _("median {median:.2f} in the body").format(median=median),
+        _("body median {median:.2f} SUV").format(median=median),
         MEDIAN_SUV[0] <= median <= MEDIAN_SUV[1],
     )
 

@@ -77,8 +77,9 @@ def check_connection(transport: Transport) -> Connection:
         ).format(version=server.version, names=names)
         return Connection(UNTRAINED, f"{message} {version_note(server.version)}".strip(), server)
     names = ", ".join(model.name for model in server.trained)
-    message = _("Connected to ct2pet {version}: {studies} CT(s), {pairs} with a real PET; {names}.").format(
-        version=server.version, studies=server.studies, pairs=server.pairs, names=names
+    count = _("1 CT") if server.studies == 1 else _("{studies} CTs").format(studies=server.studies)
+    message = _("Connected to ct2pet {version}: {count}, {pairs} with a real PET; trained: {names}.").format(
+        version=server.version, count=count, pairs=server.pairs, names=names
     )
     notes = filter(None, (message, version_note(server.version), transport.address.warning))
     return Connection(OK, " ".join(notes), server)

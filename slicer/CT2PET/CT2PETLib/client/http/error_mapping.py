@@ -29,6 +29,7 @@ from CT2PETLib.i18n import _
 CANCELLED = _("Cancelled.")
 NO_RESPONSE = "no response"
 MAX_DETAIL_CHARACTERS = 600
+ROLE_PREFIX = "monailabel-"  # of the roles in the server's texts
 
 
 def network_error(error: Exception, address: ServerUrl) -> ServerError:
@@ -95,9 +96,7 @@ def response_error(
             return SignInError(_("Your sign-in has expired or was revoked: sign in again."))
         return SignInError(_("This server requires authentication: sign in with your user name and password."))
     if status == 403:
-        return ForbiddenError(
-            _("Not permitted: {detail}.").format(detail=detail.rstrip(".") or _("the server gives no reason"))
-        )
+        return ForbiddenError(_not_permitted(detail))
     if status == 409:
         return UntrainedError(detail)
     if status in (429, 503):
@@ -129,6 +128,12 @@ def response_error(
 def cancelled() -> CancelledError:
     """Return the error for a request that the user cancelled."""
     return CancelledError(CANCELLED)
+
+
+def _not_permitted(detail: str) -> str:
+    """Return the message of a refusal; roles have the names by which accounts are made, such as admin."""
+    reason = detail.replace(ROLE_PREFIX, "").rstrip(".") or _("the server gives no reason")
+    return _("Not permitted: {reason}.").format(reason=reason)
 
 
 def _tls_error(causes: list[BaseException], address: ServerUrl) -> TLSError:

@@ -72,7 +72,7 @@ def parse_server_url(text: str) -> ServerUrl:
         port = parts.port
     except ValueError as error:
         raise ServerUrlError(
-            _("{address} is not a server address ({error}): {example}.").format(
+            _("“{address}” is not a server address ({error}): {example}.").format(
                 address=address[:100], error=error, example=EXAMPLE
             )
         ) from error
@@ -80,11 +80,11 @@ def parse_server_url(text: str) -> ServerUrl:
         raise ServerUrlError(_("The address must not contain a user name or password: remove them, and sign in."))
     if parts.scheme not in ("http", "https") or not parts.hostname or any(character.isspace() for character in typed):
         raise ServerUrlError(
-            _("{address} is not a server address: {example}.").format(address=address[:100], example=EXAMPLE)
+            _("“{address}” is not a server address: {example}.").format(address=address[:100], example=EXAMPLE)
         )
     if parts.query or parts.fragment:
         raise ServerUrlError(
-            _("{address} has a query or fragment: remove everything after ? or #.").format(address=address[:100])
+            _("“{address}” has a query or fragment: remove everything after ? or #.").format(address=address[:100])
         )
     base = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
     return ServerUrl(base, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))

@@ -19,6 +19,7 @@ from CT2PETLib.i18n import _
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 1 << 16
+UNAUTHORIZED = 401
 Waiting = Callable[[ServerError, float], None]  # called with the error and the seconds until the next attempt
 
 
@@ -161,6 +162,7 @@ class Transport:
         self._session.close()
 
     def _request_once(self, request: _Request, progress: Progress | None) -> Response:
+        token = self.token.value
         headers = {"Accept-Encoding": "identity"}  # so that Content-Length is the length of the body
         if request.upload is not None:
             request.upload.rewind()
@@ -194,12 +196,14 @@ class Transport:
         if self._interrupted.is_set():
             raise cancelled()
         if not 200 <= response.status_code < 300:
+            if response.status_code == UNAUTHORIZED and self.token.value == token:
+                self.token.value = ""  # it has expired or was revoked
             raise response_error(
                 response.status_code,
                 content,
                 self.address,
                 location=location,
-                signed_in=bool(self.token.value),
+                signed_in=bool(token),
                 retry_after=response.headers.get("Retry-After", ""),
             )
         return Response(response.status_code, content, kind, location)
