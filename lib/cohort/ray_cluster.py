@@ -73,7 +73,7 @@ def connected_cluster(address: str) -> Iterator[Any]:
 
 @contextmanager
 def _our_signals() -> Iterator[None]:
-    """Keep the handlers of Ctrl-C and SIGTERM: Ray's would end this process with the begun studies, and print a stack."""
+    """Keep the handlers of Ctrl-C and SIGTERM: with those of Ray, the begun studies would be lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

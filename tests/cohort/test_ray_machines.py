@@ -1,4 +1,4 @@
-"""The commands of docs/cohort.md for many machines, here two on one: `ray start`, and drivers on one and from elsewhere."""
+"""The commands of docs/cohort.md for many machines, two of them here, and drivers on one and from elsewhere."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def cluster(ray_cluster: None, tmp_path: Path) -> Iterator[Cluster]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     quick = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     environment = {**os.environ, **token, **quick}
-    first = ("--head", "--port", str(port), "--ray-client-server-port", str(client_port), "--include-dashboard", "false")
+    ports = ("--port", str(port), "--ray-client-server-port", str(client_port))
+    first = ("--head", *ports, "--include-dashboard", "false")
     with machine(environment, tmp_path / "first.log", *first) as head:
         wait_until(lambda: "runtime started" in (tmp_path / "first.log").read_text(), head)
         with machine(environment, tmp_path / "second.log", "--address", f"127.0.0.1:{port}"):
@@ -115,9 +116,7 @@ def test_a_stopped_driver_finishes_what_was_begun_and_another_goes_on_from_elsew
     stopped = json.loads(printed)
     assert stopped["is_stopped"] and (stopped["counts"]["running"], stopped["lost"]) == (0, 0)
     assert stopped["counts"]["done"] + stopped["counts"]["pending"] == STUDIES and "SIGTERM received" not in errors
-    driver = begun(
-        out, studies, "--model", model, "--engine", cluster.client_address, environment=cluster.environment
-    )
+    driver = begun(out, studies, "--model", model, "--engine", cluster.client_address, environment=cluster.environment)
     printed, errors = driver.communicate(timeout=LIMIT_S)
     assert driver.returncode == 0, errors[-2000:]
     assert json.loads(printed)["counts"]["done"] == STUDIES
