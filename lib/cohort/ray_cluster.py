@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -61,11 +63,26 @@ def connected_cluster(address: str) -> Iterator[Any]:
     elif not os.environ.get("RAY_ADDRESS"):
         options |= {"address": "local", "num_cpus": available_processors(), "include_dashboard": False}
     with redirect_stdout(sys.stderr):  # Ray prints there that a machine was lost, and our stdout is for results
-        _connect(ray, options, address)
+        with _our_signals():
+            _connect(ray, options, address)
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _our_signals() -> Iterator[None]:
+    """Keep the handlers of Ctrl-C and SIGTERM: with those of Ray, the begun studies would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def _connect(ray: Any, options: dict[str, Any], address: str) -> None:

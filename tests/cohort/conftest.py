@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import main
 from lib.phantom.generate import write_phantoms
+from tests.conftest import missing
 from tests.ct2pet_app.constant_model import save_constant_model, save_sensitive_model
 from tests.ct2pet_app.tiny_studies import TINY
 
@@ -49,3 +51,11 @@ def local_cohort(studies: Path, model: Path, tmp_path_factory: pytest.TempPathFa
     out = tmp_path_factory.mktemp("local")
     assert main.main(["cohort", "run", str(studies), "--model", str(model), "--out", str(out)]) == 0
     return out
+
+
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without another cluster."""
+    if importlib.util.find_spec("ray") is None:
+        missing("ray", "requirements-ray.txt is not installed")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sqlite3
@@ -24,15 +23,7 @@ from tests.cli.runner import run_json
 from tests.cohort.conftest import STUDIES
 from tests.cohort.files import files_of, leftovers
 from tests.cohort.killers import ENGINES, kill_worker_once
-from tests.conftest import REPOSITORY, missing
-
-
-@pytest.fixture
-def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without another cluster."""
-    if importlib.util.find_spec("ray") is None:
-        missing("ray", "requirements-ray.txt is not installed")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+from tests.conftest import REPOSITORY
 
 
 def killed_driver(engine: str, studies: Path, model: Path, out: Path) -> dict[str, int]:

@@ -37,6 +37,10 @@ ELSEWHERE = (
     (r"torchrun", "learning/test_torchrun.py::test_a_lost_node_comes_back_and_the_weights_are_those_of_one_process"),
     # On Ray
     (
+        r"ray start|export RAY|RAY_ADDRESS=|--engine ray://",
+        "cohort/test_ray_machines.py::test_a_stopped_driver_finishes_what_was_begun_and_another_goes_on_from_elsewhere",
+    ),
+    (
         r"main\.py cohort run .*--engine ray",
         "cohort/test_killed.py::test_ray_with_killed_driver_and_worker_gives_the_files_of_local",
     ),
@@ -81,8 +85,8 @@ ELSEWHERE = (
 # No test runs these, for the reason given
 NOT_RUN = (
     (r"tensorboard|mlflow ui", "starts the server of another project; test_tracking.py reads what it would show"),
-    (r"ray start|export RAY|sbatch|srun", "needs several machines, or SLURM"),
-    (r"podman", "needs a container engine"),
+    (r"sbatch|srun", "needs SLURM"),
+    (r"podman|export ORTHANC_PASSWORD|install .*/etc/ct2pet", "needs a container engine"),
     (r"kubectl", "needs a Kubernetes cluster"),
     (r"scripts/(test|coverage|check)", "runs this test, or is run before it"),
     (r"pre-commit install", "changes the repository's own hooks"),
