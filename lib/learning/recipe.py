@@ -130,8 +130,8 @@ class SynthesisConfig:
 
     Attributes:
         flips: Average the PETs of the CT and of its left-right mirror image; takes twice the time.
-        max_difference_suv: Largest difference between a fast runtime and float32 inside the body of fixed images,
-            SUVbw; a runtime with a larger one is not used (`lib/networks/runtimes/choice.py`).
+        max_difference_suv: Largest difference between a fast runtime and float32 inside the body, SUVbw, estimated on
+            fixed images; a runtime with a larger one is not used (`lib/networks/runtimes/choice.py`).
     """
 
     flips: bool = False

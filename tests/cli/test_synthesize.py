@@ -171,7 +171,7 @@ def test_a_ct_unlike_the_training_cts_is_refused_unless_allowed(
 
 @pytest.mark.parametrize("name", ["pet", "pet.nrrd"])
 def test_libraries_of_other_formats_are_not_imported(studies: Path, model: Path, tmp_path: Path, name: str) -> None:
-    """They would take a tenth of the start-up."""
+    """They would take 0.1 s."""
     arguments = ["synthesize", str(studies / "PHANTOM_0002" / "CT"), "--model", str(model), "--slices", "0:2"]
     arguments += ["--out", str(tmp_path / name), *(() if "." in name else ("--format", "dicom"))]
     program = f"import sys, main; code = main.main({arguments!r}); print(*sys.modules, file=sys.stderr); sys.exit(code)"

@@ -41,7 +41,7 @@ def card_facts(card: ModelCard) -> dict[str, str]:
         )
         facts["Lookup weight"] = f"{card.lookup_weight:g} of the median SUV per HU, in tissue"
     limit_suv = card.recipe.synthesis.max_difference_suv
-    facts["Runtime"] = f"any within {limit_suv:g} SUV of float32, inside the body of fixed images"
+    facts["Runtime"] = f"any within {limit_suv:g} SUV of float32 inside the body, as estimated on fixed images"
     alignment = card.recipe.alignment
     rules = [f"training slices misaligned by more than {alignment.max_shift_mm:g} mm excluded"] * (
         alignment.max_shift_mm > 0
