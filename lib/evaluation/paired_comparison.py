@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lib.evaluation.champion_comparison import MIN_PATIENTS
 from lib.metrics.agreement import Interval, bootstrap_mean, group_by_patient
 from lib.metrics.criteria import METHOD_LABELS, METRICS, Metric, comparable
 from lib.metrics.verdict import MethodMetrics, capitalize, join_names, mean_of_pairs
@@ -27,7 +28,8 @@ class PairedMetric:
     Attributes:
         model, program: Means.
         difference: Model - program, patient by patient; signed errors by their absolute value.
-        ahead: Which one the full interval of the difference favours; `undefined` without an interval.
+        ahead: Which one the full interval of the difference favours; `undefined` with fewer than `MIN_PATIENTS`
+            patients, among whom that happens by chance.
     """
 
     model: Interval
@@ -68,11 +70,13 @@ def external_sentence(comparison: ExternalComparison) -> str:
     if not comparison.patients:
         return f"Not compared with {program}: it has no volume of a patient that is unseen by the model."
     clauses = []
+    few = comparison.patients < MIN_PATIENTS
     for ahead, how in (("model", "significantly better than"), ("peer", "significantly worse than")):
         words = [metric.words for metric in PAIRED_METRICS if comparison.metrics[metric.name].ahead == ahead]
         clauses += [f"{how} {program} in {join_names(words)}"] if words else []
     patients = "1 patient" if comparison.patients == 1 else f"{comparison.patients} patients"
-    result = capitalize("; ".join(clauses) or f"no significant difference from {program}")
+    otherwise = f"too few patients to say whether it is better than {program}: at least {MIN_PATIENTS} are needed"
+    result = capitalize("; ".join(clauses) or (otherwise if few else f"no significant difference from {program}"))
     mae = comparison.metrics[PAIRED_METRICS[0].name]
     return (
         f"{result}; tested on {patients}. Body MAE {mae.model.mean:.3f} SUV (model) and {mae.program.mean:.3f} SUV "
@@ -87,7 +91,8 @@ def _compare(patients: Sequence[Sequence[MethodMetrics]], program: str, metric: 
         comparable(ours, metric.best) - comparable(theirs, metric.best) for ours, theirs in both
     )
     low, high = (difference.low, difference.high) if metric.best == "highest" else (-difference.high, -difference.low)
-    ahead: Ahead = "undefined" if math.isnan(low) else "model" if low > 0 else "peer" if high < 0 else "neither"
+    few = difference.count < MIN_PATIENTS
+    ahead: Ahead = "undefined" if few or math.isnan(low) else "model" if low > 0 else "peer" if high < 0 else "neither"
     return PairedMetric(
         bootstrap_mean(ours for ours, _ in both), bootstrap_mean(theirs for _, theirs in both), difference, ahead
     )

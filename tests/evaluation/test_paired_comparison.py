@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from lib.evaluation.champion_comparison import MIN_PATIENTS
 from lib.evaluation.paired_comparison import (
     PAIRED_METRICS,
     ExternalComparison,
@@ -28,14 +29,15 @@ def comparison(metric: str, *rows: tuple[float, float]) -> ExternalComparison:
 @pytest.mark.parametrize(
     ("metric", "rows", "ahead"),
     [
-        ("mae_suv_body", [(0.4, 0.5), (0.5, 0.6)], "model"),  # lower is better
-        ("mae_suv_body", [(0.5, 0.4), (0.6, 0.5)], "peer"),
-        ("mae_suv_body", [(0.4, 0.5), (0.6, 0.5)], "neither"),
-        ("psnr_db_body", [(20, 19), (21, 20)], "model"),  # higher is better
-        ("correlation_body", [(0.4, 0.5), (0.5, 0.6)], "peer"),
-        ("tumour_suv_mean_error", [(-3, 4), (2, -3)], "model"),  # absolute values of signed errors
+        ("mae_suv_body", [(0.4, 0.5), (0.5, 0.6)] * 3, "model"),  # lower is better
+        ("mae_suv_body", [(0.5, 0.4), (0.6, 0.5)] * 3, "peer"),
+        ("mae_suv_body", [(0.4, 0.5), (0.6, 0.5)] * 3, "neither"),
+        ("psnr_db_body", [(20, 19), (21, 20)] * 3, "model"),  # higher is better
+        ("correlation_body", [(0.4, 0.5), (0.5, 0.6)] * 3, "peer"),
+        ("tumour_suv_mean_error", [(-3, 4), (2, -3)] * 3, "model"),  # absolute values of signed errors
         ("mae_suv_body", [(0.4, 0.5)], "undefined"),  # one patient has no interval
-        ("ssim_body", [(0.4, math.nan), (0.5, math.nan)], "undefined"),
+        ("mae_suv_body", [(0.4, 0.5)] * (MIN_PATIENTS - 1), "undefined"),  # all favour one, which may be chance
+        ("ssim_body", [(0.4, math.nan), (0.5, math.nan)] * 3, "undefined"),
     ],
 )
 def test_which_one_is_ahead(metric: str, rows: list[tuple[float, float]], ahead: str) -> None:
@@ -55,12 +57,16 @@ def test_pairs_of_one_patient_are_averaged() -> None:
 
 
 def test_the_sentence_states_which_one_is_better_in_which_metric() -> None:
-    found = comparison("mae_suv_body", (0.4, 0.5), (0.5, 0.6))
+    found = comparison("mae_suv_body", *[(0.4, 0.5), (0.5, 0.6)] * 3)
     assert external_sentence(found) == (
-        "Significantly better than other in body MAE; tested on 2 patients. Body MAE 0.450 SUV (model) and 0.550 SUV "
+        "Significantly better than other in body MAE; tested on 6 patients. Body MAE 0.450 SUV (model) and 0.550 SUV "
         "(other)."
     )
-    unsure = comparison("mae_suv_body", (0.4, 0.5), (0.6, 0.5))
+    few = comparison("mae_suv_body", (0.4, 0.5), (0.5, 0.6))
+    assert external_sentence(few).startswith(
+        "Too few patients to say whether it is better than other: at least 5 are needed; tested on 2 patients. Body MAE"
+    )
+    unsure = comparison("mae_suv_body", *[(0.4, 0.5), (0.6, 0.5)] * 3)
     assert external_sentence(unsure).startswith("No significant difference from other; tested on ")
     assert external_sentence(comparison("mae_suv_body")) == (
         "Not compared with other: it has no volume of a patient that is unseen by the model."
@@ -68,6 +74,7 @@ def test_the_sentence_states_which_one_is_better_in_which_metric() -> None:
 
 
 def test_the_comparison_as_json() -> None:
-    result = json.loads(json.dumps(comparison("mae_suv_body", (0.4, 0.5), (0.5, 0.6)).as_json(), allow_nan=False))
-    assert result["patients"] == 2 and result["measures"]["mae_suv_body"]["ahead"] == "model"
+    found = comparison("mae_suv_body", *[(0.4, 0.5), (0.5, 0.6)] * 3)
+    result = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert result["patients"] == 6 and result["measures"]["mae_suv_body"]["ahead"] == "model"
     assert result["measures"]["ssim_body"]["model"]["mean"] is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,8 @@ from lib.cli.console import print_json, print_line, progress_bar, stderr
 from lib.cli.options import AsJson, Device, Labels, ModelFiles, Register, Runtime, Studies
 from lib.cli.scores import print_intervals, print_organs, print_scores
 from lib.cli.studies import find_pairs, scan_studies
+
+SHOWN_REASONS = 3  # of each program, why patients are not compared; evaluation.json has all
 
 
 def evaluate(
@@ -81,9 +83,8 @@ def _print_result(result: Mapping[str, Any], report: Path) -> None:
     print_intervals(result["intervals"], f"mean of {result['judged_patients']} patients (95 % confidence)")
     for failure in result["failed"]:
         print_line(f"failed: {failure['patient_id']}: {failure['reason']}", stderr)
+    _print_not_compared(result["patients"])
     for patient in result["patients"]:
-        for reason in patient["absent_peers"].values():
-            print_line(f"not compared: {patient['patient_id']}: {reason}", stderr)
         if patient["organs"]["missing"]:
             print_line(f"no organs: {patient['patient_id']}: {patient['organs']['missing']}", stderr)
     print_organs(result["organs"])
@@ -95,3 +96,16 @@ def _print_result(result: Mapping[str, Any], report: Path) -> None:
     for sentence in filter(None, (*sentences, *result["targets"], *lesions)):
         print_line(sentence)
     print_line(f"report: {report}")
+
+
+def _print_not_compared(patients: Sequence[Mapping[str, Any]]) -> None:
+    """Print which patients are not compared with which program, and why; of many only the first."""
+    reasons: dict[str, list[str]] = {}
+    for patient in patients:
+        for program, reason in patient["absent_peers"].items():
+            reasons.setdefault(program, []).append(f"{patient['patient_id']}: {reason}")
+    for program, found in reasons.items():
+        for line in found[:SHOWN_REASONS]:
+            print_line(f"not compared: {line}", stderr)
+        if len(found) > SHOWN_REASONS:
+            print_line(f"not compared with {program}: {len(found) - SHOWN_REASONS} further patients", stderr)

@@ -61,7 +61,7 @@ class PhysicalCascade(nn.Module):
         centre = ct[:, self._centre : self._centre + 1]
         hu = centre * (windows.ct_high_hu - windows.ct_low_hu) + windows.ct_low_hu
         medians = self.get_buffer("medians")
-        bins = torch.floor((hu - self._first_edge) / self._step).clamp(0, len(medians) - 1).long()
+        bins = torch.floor((hu - self._first_edge) / self._step).clamp(0, medians.shape[0] - 1).long()
         shrunk = (1 - self._weight) * pet + self._weight * medians[bins]
         return torch.where(hu > TISSUE_HU, shrunk, pet)
 
