@@ -68,11 +68,7 @@ def synthesize(
 
     compression = FAST if compress else STORED
     as_dicom = _check_outputs(out, uncertainty, form=form, compress=compress)  # before the work that takes time
-    with (
-        _reading(ct, series, as_dicom=as_dicom) as read,
-        progress_bar() as progress,
-        ThreadPoolExecutor(1, "plan") as thread,
-    ):
+    with _reading(ct, series, as_dicom=as_dicom) as read, progress_bar() as progress, ThreadPoolExecutor(1) as thread:
         synthesizer = _load(models, device, runtime)
         volume, source = read(progress)
         familiarity = _check_familiarity(synthesizer, volume, source, ct.name, allow_unlike=allow_unlike)
