@@ -14,7 +14,7 @@ from lib.networks.cascade import Cascade, NetworkConfig
 from lib.networks.ensemble import combine
 from lib.networks.runtimes import choice
 from lib.networks.runtimes.check_images import AIR_HU, LUNG_HU, body_of, check_ct_hu
-from lib.networks.runtimes.choice import WHOLE_CT, ChosenRuntime, choose_runtime
+from lib.networks.runtimes.choice import WHOLE_CT_RATIO, ChosenRuntime, choose_runtime
 from lib.networks.runtimes.compiled import CompiledRuntime
 from lib.networks.runtimes.folded import FoldedRuntime
 from lib.networks.runtimes.names import RuntimeName
@@ -139,7 +139,7 @@ def test_bfloat16_is_chosen_within_the_limit_and_float32_beyond_it() -> None:
 def test_between_both_the_last_convolution_is_in_float32() -> None:
     cascade = CASCADES["ensemble"]()
     near = choose(cascade, limit_suv=FAR_SUV)
-    between = choose(cascade, limit_suv=near.difference_suv * WHOLE_CT * 0.99)
+    between = choose(cascade, limit_suv=near.difference_suv * WHOLE_CT_RATIO * 0.99)
     assert (between.network.name, between.network.number_format) == ("folded", "bfloat16")
     assert 0 < between.difference_suv < near.difference_suv
 

@@ -29,7 +29,9 @@ from lib.networks.runtimes.runtime import EagerRuntime, Runtime
 from lib.networks.slices import SliceNetwork
 from lib.types import FloatArray
 
-WHOLE_CT = 1.2  # the largest difference in a whole CT, as a multiple of that in the fixed images: docs/decisions/0063
+WHOLE_CT_RATIO = (
+    1.2  # the largest difference in a whole CT, as a multiple of that in the fixed images: docs/decisions/0063
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def choose_runtime(
         network: On `device`, in evaluation mode.
         windows: Of its recipe.
         limit_suv: Largest allowed difference from eager float32 inside the body of a CT, SUVbw; in the fixed images it
-            has to be smaller by `WHOLE_CT`.
+            has to be smaller by `WHOLE_CT_RATIO`.
         name: The runtime; `auto` chooses.
         precision: The number format; `auto` chooses, bfloat16 only where the hardware has it.
 
@@ -92,7 +94,7 @@ def choose_runtime(
         return comparison.of(_requested(network, name, formats[0], device))
     for candidate in _candidates(network, formats, device):
         folded = comparison.of(candidate)
-        if folded.difference_suv * WHOLE_CT <= limit_suv:
+        if folded.difference_suv * WHOLE_CT_RATIO <= limit_suv:
             return folded
         logger.debug("refused, since the limit is %g SUV: %s", limit_suv, folded)
     return comparison.of(EagerRuntime(network))
